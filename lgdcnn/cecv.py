@@ -215,7 +215,7 @@ class CECV:
         counts = ", ".join(f"{t:g}: {c}" for t, c in zip(self.thresholds, self.counts))
         return f"CECV({self.element}, {self.layer!r}, {self.n_compounds} compounds, {{{counts}}})"
 
-# %% ../nbs/10_cecv.ipynb #1fd5b69e
+# %% ../nbs/10_cecv.ipynb #a21a1c86
 def _present(c: Compositions) -> str:
     "List the elements of some compositions, most frequent first, twelve at most."
     z, count = np.unique(c.numbers, return_counts=True)
@@ -229,6 +229,7 @@ def cecv_of(env: Environments,
             legacy: bool = False,  # count as the reference does, see notebook 09b; for comparison only
            ) -> CECV:
     "Count the clusters of one element in one layer; raises `InputError` if no compound has the element."
+    if not len(thresholds): raise InputError("thresholds is empty: give at least one, like THRESHOLDS")
     count = cecv_legacy.count_clusters if legacy else count_clusters
     group = env.group(element, layer, alignment)
     if not group:
