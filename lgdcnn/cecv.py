@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SIMILARITIES', 'THRESHOLDS', 'ALIGNMENTS', 'pearson_matrices', 'cosine_matrices', 'euclid_matrices', 'Environments',
-           'environments', 'CECV', 'cecv_of', 'compute', 'sweep', 'to_frame']
+           'environments', 'containing', 'CECV', 'cecv_of', 'compute', 'sweep', 'to_frame']
 
 # %% ../nbs/10_cecv.ipynb #de3f27a0
 from collections.abc import Iterable, Sequence
@@ -185,6 +185,25 @@ def environments(model,  # anything with `layers` and `embed`
         for layer in layers: matrices[layer][n] = np.concatenate(parts[layer])
     return Environments(formulas, compositions, rows, matrices)
 
+# %% ../nbs/10_cecv.ipynb #0378e24e
+def _present(c: Compositions) -> str:
+    "List the elements of some compositions, most frequent first, twelve at most."
+    z, count = np.unique(c.numbers, return_counts=True)
+    return ", ".join(SYMBOLS[i] for i in z[np.argsort(-count, kind="stable")][:12]) or "none"
+
+def containing(formulas: Iterable[str],
+               elements: Iterable[str],  # symbols
+              ) -> np.ndarray:  # formulas, in their order
+    "Select the formulas that contain any of some elements; raises `InputError` for an element in none of them."
+    formulas = np.array([formulas] if isinstance(formulas, str) else list(formulas), dtype=object)
+    c, has = featurize(formulas), np.zeros(len(formulas), dtype=bool)
+    owner = np.repeat(np.arange(len(c)), c.n_elements)
+    for element in elements:
+        rows = owner[c.numbers == choose(element, ATOMIC_NUMBER, "element")]
+        if not len(rows): raise InputError(f"no compound contains {element}: most frequent are {_present(c)}")
+        has[rows] = True
+    return formulas[has]
+
 # %% ../nbs/10_cecv.ipynb #eb27a062
 @dataclass(frozen=True, eq=False)
 class CECV:
@@ -215,12 +234,7 @@ class CECV:
         counts = ", ".join(f"{t:g}: {c}" for t, c in zip(self.thresholds, self.counts))
         return f"CECV({self.element}, {self.layer!r}, {self.n_compounds} compounds, {{{counts}}})"
 
-# %% ../nbs/10_cecv.ipynb #a21a1c86
-def _present(c: Compositions) -> str:
-    "List the elements of some compositions, most frequent first, twelve at most."
-    z, count = np.unique(c.numbers, return_counts=True)
-    return ", ".join(SYMBOLS[i] for i in z[np.argsort(-count, kind="stable")][:12]) or "none"
-
+# %% ../nbs/10_cecv.ipynb #8ea724dd
 def cecv_of(env: Environments,
             element: str = "Si",
             layer: str = "output",
@@ -242,7 +256,7 @@ def cecv_of(env: Environments,
     return CECV(element, layer, np.array(thresholds, dtype=float), per_size, n_per_size,
                 n_all - sum(n_per_size.values()))
 
-# %% ../nbs/10_cecv.ipynb #58d5b1e3
+# %% ../nbs/10_cecv.ipynb #76798e31
 def compute(model,  # a fitted model: `layers`, `embed`
             formulas: Iterable[str],  # in the order that greedy clustering goes through
             element: str = "Si",
@@ -254,12 +268,7 @@ def compute(model,  # a fitted model: `layers`, `embed`
             legacy: bool = False,  # count as the reference does; for comparison only
            ) -> CECV:
     "Compute the CECV of one element; raises `InputError` for unknown names or an element that does not occur."
-    z = choose(element, ATOMIC_NUMBER, "element")
-    formulas, c = _distinct(formulas)
-    owner = np.repeat(np.arange(len(c)), c.n_elements)
-    has = owner[c.numbers == z]
-    if not len(has): raise InputError(f"no compound contains {element}: most frequent are {_present(c)}")
-    env = environments(model, formulas[has], (layer,), sizes, "legacy" if legacy else similarity)
+    env = environments(model, containing(formulas, [element]), (layer,), sizes, "legacy" if legacy else similarity)
     return cecv_of(env, element, layer, thresholds, alignment, legacy)
 
 # %% ../nbs/10_cecv.ipynb #0e7dd98c
