@@ -32,19 +32,19 @@ class FormulaError(InputError):
 
     def __reduce__(self): return type(self), (self.formula, self.position, self.reason, self.row)
 
-# %% ../nbs/01_composition.ipynb #0ee7cd24
+# %% ../nbs/01_composition.ipynb #204510e5
 _AMOUNT = r"\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?"
-_TOKEN = re.compile(rf"\s*(?:(?P<symbol>[A-Z][a-z]?)|(?P<open>[(\[{{])|(?P<close>[)\]}}])|(?P<amount>{_AMOUNT}))\s*")
+_TOKEN = re.compile(rf"[ \t]*(?:(?P<symbol>[A-Z][a-z]?)|(?P<open>[(\[{{])|(?P<close>[)\]}}])|(?P<amount>{_AMOUNT}))[ \t]*")
 _CLOSES = {")": "(", "]": "[", "}": "{"}
 _REMEDIES = {"+": "charges are not part of a composition; write the neutral formula",
              "-": "amounts cannot be negative, and charges are not part of a composition",
              "·": "write a hydrate as a bracket, like CuSO4(H2O)5",
              "*": "write a hydrate as a bracket, like CuSO4(H2O)5"}
 
-# %% ../nbs/01_composition.ipynb #a9ef304d
+# %% ../nbs/01_composition.ipynb #3b7de5da
 def _tokens(formula: str):
     "Yield (kind, text, position); raises `FormulaError` at the first character that fits nothing."
-    position = 0
+    position = len(formula) if formula.isspace() else 0
     while position < len(formula):
         match = _TOKEN.match(formula, position)
         if not match:

@@ -78,11 +78,16 @@ class LGDCNNRegressor(RegressorMixin, BaseEstimator):
         if self.n_models < 1: raise InputError(f"n_models = {self.n_models!r} is not possible: it must be at least 1")
         return model, protocol.replace(epochs=self.epochs) if self.epochs is not None else protocol
 
-# %% ../nbs/09_estimator.ipynb #589163fe
+# %% ../nbs/09_estimator.ipynb #9e0d27ff
 @patch
-def fit(self: LGDCNNRegressor, formulas, y, validation=None) -> LGDCNNRegressor:
-    "Train on formulas and targets; `validation` is a fraction to hold out (default 0.1) or a pair (formulas, targets)."
+def fit(self: LGDCNNRegressor,
+        formulas,  # list, array or Series of formulas
+        y,  # as many numbers
+        validation=None,  # fraction of compositions to hold out (default 0.1), or a pair (formulas, targets)
+       ) -> LGDCNNRegressor:
+    "Train; raises `InputError` naming the row for formulas and targets that cannot be used."
     model_config, train_config = self._configs()
+    y_given = y
     formulas = check_formulas(formulas)
     y = check_targets(y, len(formulas))
     formulas, y, held, y_held = _hold_out(formulas, y, validation, self.seed)
@@ -91,6 +96,7 @@ def fit(self: LGDCNNRegressor, formulas, y, validation=None) -> LGDCNNRegressor:
     train = self._rows(formulas, y)
     val = self._rows(held, y_held) if held is not None else None
     self.config_, self.train_config_, self.n_train_ = model_config, train_config, len(y)
+    self.target_ = {"name": getattr(y_given, "name", None) or "", "unit": ""}
     self.networks_, self.history_ = [], []
     for k in range(self.n_models): self._fit_one(k, train, val)
     self.scores_ = self._calibrate(held, y_held) if held is not None else np.zeros(0)
@@ -212,7 +218,7 @@ def embed(self: LGDCNNRegressor, formulas, layer: str = "output"):  # ((N, n_max
     found, mask = self.embed_layers(formulas, (layer,))
     return found[layer], mask
 
-# %% ../nbs/09_estimator.ipynb #3196bf8d
+# %% ../nbs/09_estimator.ipynb #23267627
 _FORMAT = 1  # raised when a reader of the old format could no longer read the new one
 
 @patch
@@ -227,7 +233,7 @@ def save(self: LGDCNNRegressor, path: str | Path) -> Path:
     tensors["scores"] = torch.from_numpy(self.scores_)
     facts = {"format": _FORMAT, "model": self.config_.to_dict(), "train": self.train_config_.to_dict(),
              "target_mean": self.target_mean_, "target_std": self.target_std_, "n_train": self.n_train_,
-             "seed": self.seed, "n_models": len(self.networks_), "history": self.history_}
+             "target": self.target_, "seed": self.seed, "n_models": len(self.networks_), "history": self.history_}
     return write_atomic(path, to_bytes(tensors, {"lgdcnn": json.dumps(facts)}))
 
 # %% ../nbs/09_estimator.ipynb #af08ef8f
@@ -246,7 +252,7 @@ def _read_file(path: Path) -> tuple[dict, dict]:  # facts, tensors
         raise InputError(f"{str(path)!r} has format {facts.get('format')!r}, this version reads {_FORMAT}: update lgdcnn")
     return facts, tensors
 
-# %% ../nbs/09_estimator.ipynb #f70bee07
+# %% ../nbs/09_estimator.ipynb #24afc538
 @patch(cls_method=True)
 def load(cls: LGDCNNRegressor, path: str | Path, device: str = "auto") -> LGDCNNRegressor:
     "Read a saved model; raises `InputError` if the file is missing, damaged or of another kind."
@@ -257,7 +263,8 @@ def load(cls: LGDCNNRegressor, path: str | Path, device: str = "auto") -> LGDCNN
         self.config_, self.train_config_ = self._configs()
         self.device_ = resolve_device(device)
         self.target_mean_, self.target_std_ = facts["target_mean"], facts["target_std"]
-        self.n_train_, self.history_, self.scores_ = facts["n_train"], facts["history"], tensors.pop("scores").numpy()
+        self.n_train_, self.history_, self.target_ = facts["n_train"], facts["history"], facts["target"]
+        self.scores_ = tensors.pop("scores").numpy()
         self.networks_ = [_restore(self.config_, tensors, k, self.device_) for k in range(self.n_models)]
     except (KeyError, TypeError, RuntimeError) as e:
         raise InputError(f"{str(path)!r} is damaged ({type(e).__name__}: {str(e).splitlines()[0]}): save the model again") from None

@@ -1,0 +1,52 @@
+# Two commands are enough: `make demo` and `make test`. Both set everything up first, in .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+# OpenMP threads that wait busily slow each other down where the machine is shared.
+export OMP_WAIT_POLICY ?= PASSIVE
+
+.PHONY: install demo test figures check export readme lab clean
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "lgdcnn needs Python 3.11 or newer; say which with: make PYTHON=python3.11" >&2; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[notebooks,dev]'
+	# The source of the mat2vec table, for one test; its own dependencies are not needed for that.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt ElementEmbeddings
+	@touch $@
+
+# Train on the embedded data, compare, draw three figures: see lgdcnn-demo/.
+demo: install
+	$(BIN)/lgdcnn demo
+
+test: install
+	$(BIN)/python -m pytest
+
+# Redraw every figure from results/.
+figures: install
+	$(BIN)/lgdcnn figures --force
+
+# What a commit must pass, short of the tests.
+check: export
+	$(BIN)/nbdev-clean
+	$(BIN)/ruff check .
+
+# The package from the notebooks, the README from nbs/index.ipynb.
+export: install
+	$(BIN)/nbdev-export
+	$(MAKE) --no-print-directory readme
+
+README ?= README.md
+readme: install
+	@$(BIN)/jupyter nbconvert --log-level WARN --to markdown --stdout nbs/index.ipynb \
+		--TagRemovePreprocessor.enabled=True --TagRemovePreprocessor.remove_cell_tags=hide \
+		| sed -e 's#](\.\./#](#g' -e 's#src="\.\./#src="#g' -e '1{/^$$/d}' > $(README)
+
+lab: install
+	$(BIN)/jupyter lab nbs/index.ipynb
+
+clean:
+	rm -rf .venv _docs _proc build dist lgdcnn-demo

@@ -1,0 +1,132 @@
+"The project is what it says: package and README come from notebooks, settings agree, importing is quick and harmless."
+import ast
+import configparser
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+
+import pytest
+
+
+def notebooks(root):
+    return [p for p in sorted((root / "nbs").rglob("*.ipynb")) if ".ipynb_checkpoints" not in p.parts]
+
+
+def cells(path):
+    return json.loads(path.read_text(encoding="utf-8"))["cells"]
+
+
+def source(cell):
+    return "".join(cell["source"])
+
+
+def python(code, **kw):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, **kw).stdout
+
+
+def test_package_is_exported_from_the_notebooks(root, tmp_path):
+    for name in ("nbs", "pyproject.toml", "README.md"):
+        (shutil.copytree if (root / name).is_dir() else shutil.copy)(root / name, tmp_path / name)
+    subprocess.run([sys.executable, "-c", "from nbdev.doclinks import nbdev_export; nbdev_export()"],
+                   cwd=tmp_path, check=True, capture_output=True)
+    fresh = {p.name: p.read_text() for p in (tmp_path / "lgdcnn").glob("*.py")}
+    ours = {p.name: p.read_text() for p in (root / "lgdcnn").glob("*.py")}
+    assert sorted(fresh) == sorted(ours), "a module without its notebook, or a notebook not exported: make export"
+    differing = [name for name in ours if ours[name] != fresh[name]]
+    assert not differing, f"{differing} differ from their notebooks: make export"
+
+
+def test_readme_is_made_from_its_notebook(root, tmp_path):
+    subprocess.run(["make", "-s", "readme", f"README={tmp_path / 'README.md'}"], cwd=root, check=True, capture_output=True)
+    assert (tmp_path / "README.md").read_text() == (root / "README.md").read_text(), "make readme"
+
+
+def test_settings_ini_agrees_with_pyproject(root):
+    ini = configparser.ConfigParser(interpolation=None)
+    ini.read(root / "settings.ini")
+    old, new = ini["DEFAULT"], tomllib.loads((root / "pyproject.toml").read_text())
+    nbdev, project = new["tool"]["nbdev"], new["project"]
+    assert old["lib_name"] == project["name"]
+    assert old["description"] == project["description"]
+    assert f">={old['min_python']}" == project["requires-python"]
+    assert {k: old[k] for k in ("lib_path", "nbs_path", "doc_path", "branch", "tst_flags")} \
+        == {k: nbdev[k] for k in ("lib_path", "nbs_path", "doc_path", "branch", "tst_flags")}
+    assert old["allowed_cell_metadata_keys"].split() == nbdev["allowed_cell_metadata_keys"]
+    from lgdcnn import __version__
+    assert old["version"] == __version__
+
+
+def test_modules_import_only_from_above(root):
+    order, imports = [], {}
+    for path in notebooks(root):
+        if path.parent.name != "nbs": continue
+        exported = re.search(r"#\| default_exp (\w+)", "".join(map(source, cells(path))))
+        if exported and exported[1] != "__init__": order.append(exported[1])
+    for module in order:
+        tree = ast.parse((root / "lgdcnn" / f"{module}.py").read_text())
+        imports[module] = {name for node in tree.body if isinstance(node, ast.ImportFrom) and node.level == 1
+                           for name in ([node.module] if node.module else [a.name for a in node.names])}
+    assert len(order) > 10 and len(set(order)) == len(order)
+    for i, module in enumerate(order):
+        below = imports[module] & set(order[i:])
+        assert not below, f"{module} imports {below}, which stand below it"
+
+
+def test_import_is_quick_and_changes_nothing():
+    code = """
+import time, sys, os, random
+before = dict(os.environ), random.getstate()
+start = time.perf_counter(); import lgdcnn; seconds = time.perf_counter() - start
+assert (dict(os.environ), random.getstate()) == before
+assert not {"torch", "numpy", "pandas"} & set(sys.modules)
+print(seconds)"""
+    assert min(float(python(code)) for _ in range(3)) < 0.5
+
+
+def test_importing_everything_leaves_the_random_state(root):
+    modules = [p.stem for p in (root / "lgdcnn").glob("*.py") if not p.stem.startswith("_")]
+    code = f"""
+import importlib, torch, numpy as np
+torch.manual_seed(1); np.random.seed(1)
+before = torch.get_rng_state(), np.random.get_state()[1].copy(), torch.get_default_dtype(), torch.get_num_threads()
+for m in {modules!r}: importlib.import_module("lgdcnn." + m)
+assert torch.equal(before[0], torch.get_rng_state()) and (before[1] == np.random.get_state()[1]).all()
+assert before[2:] == (torch.get_default_dtype(), torch.get_num_threads())"""
+    python(code)
+
+
+def test_training_needs_only_torch_and_numpy():
+    code = """
+import sys
+for name in ("pandas", "pymatgen", "sklearn", "matplotlib", "seaborn", "fastcore", "safetensors", "pyarrow", "tqdm", "click"):
+    sys.modules[name] = None  # importing it now fails
+import torch, lgdcnn.training, lgdcnn.models, lgdcnn.datasets
+from lgdcnn.composition import featurize
+from lgdcnn.config import MODELS, PROTOCOLS
+from lgdcnn.training import Rows, CompositionTensors, fit_network
+net = lgdcnn.models.build_model(MODELS["dcnn-k1"])
+rows = Rows(CompositionTensors(featurize(["NaCl", "KCl"])), torch.tensor([[1.0], [-1.0]]))
+print(len(fit_network(net, rows, PROTOCOLS["fast"].replace(epochs=1))))"""
+    assert python(code).strip() == "1"
+
+
+def test_notebooks_are_clean_and_parametrised(root):
+    for path in notebooks(root):
+        tagged = [c for c in cells(path) if "parameters" in c["metadata"].get("tags", [])]
+        if path.parent.name in ("figures", "benchmarks"):
+            assert len(tagged) == 1, f"{path.name} needs one cell with the tag 'parameters'"
+        for cell in cells(path):
+            if cell["cell_type"] != "code": continue
+            assert cell["execution_count"] is None, f"{path.name}: run nbdev-clean"
+            assert not [o for o in cell["outputs"] if o["output_type"] == "error"], f"{path.name} holds an error"
+            text = json.dumps(cell["outputs"])
+            assert str(root) not in text and "Warning" not in text, f"{path.name} shows a path or a warning"
+
+
+@pytest.mark.parametrize("name", ["mat2vec.npy"])
+def test_package_data_travels_with_the_package(name):
+    from importlib import resources
+    assert (resources.files("lgdcnn") / "data" / name).is_file()
