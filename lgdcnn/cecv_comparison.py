@@ -16,18 +16,18 @@ from .cecv import THRESHOLDS, containing, environments
 from .cecv_order import order_table
 from .config import MODELS, PROTOCOLS, InputError, ModelConfig, TrainConfig, choose, write_atomic
 
-# %% ../nbs/12a_cecv_comparison.ipynb #e7afb4a3
+# %% ../nbs/12a_cecv_comparison.ipynb #b34bca00
 PUBLISHED_NAMES = {"lstm": "LSTM", "l-g-dcnn-v1": "L-G-DCNN-V1", "l-g-dcnn": "L-G-DCNN", "ldcnn": "LDCNN",
                    "l-att-res-dcnn": "L-ATT-RES-DCNN", "dcnn": "DCNN", "dcnn-k1": "DCNN-K1"}  # ours -> theirs
 
-def published_curves(setting: str = "set A (frac5000)",  # begins with; the paper's silicon set
+def published_curves(setting: str = "set A",  # the paper's silicon set
                     ):  # pandas DataFrame: model, setting, threshold, count, source
     "Read the reference's own counts; raises `InputError` for an unknown setting."
     import pandas as pd
     table = pd.read_csv(Path(__file__).parent / "data" / "cecv_reference.csv")
     table = table.melt(["model", "setting", "source"], var_name="threshold", value_name="count")
     table["threshold"] = table["threshold"].str.removeprefix("t").astype(float)
-    chosen = table[table["setting"].str.startswith(setting)]
+    chosen = table[table["setting"].str.replace(r" \(.*", "", regex=True) == setting]  # without remarks in brackets
     if chosen.empty: raise InputError(f"no published curves for {setting!r}: known are {', '.join(sorted(set(table['setting'])))}")
     return chosen.reset_index(drop=True)
 
@@ -118,11 +118,11 @@ def run_comparison(plan: ComparisonPlan,
                 index=False, float_format="%.6g", lineterminator="\n"))
     return _stored(path)
 
-# %% ../nbs/12a_cecv_comparison.ipynb #2be54a32
+# %% ../nbs/12a_cecv_comparison.ipynb #6f8741e0
 def compare_order(table,  # DataFrame: model, seed, layer, threshold, count, value
                   threshold: float = 0.05,
                   layer: str = "output",
-                  setting: str = "set A (frac5000)",
+                  setting: str = "set A",
                  ):  # (DataFrame: model, seeds, mean, low, high, published; Kendall's tau)
     "Hold the order of the networks against the published one."
     from scipy.stats import kendalltau
