@@ -105,7 +105,7 @@ def _embed(model, formulas: list[str], layers: tuple[str, ...]) -> dict[str, np.
     if hasattr(model, "embed_layers"): return model.embed_layers(formulas, layers)[0]
     return {name: model.embed(formulas, layer=name)[0] for name in layers}
 
-# %% ../nbs/10_cecv.ipynb #0aa2aaf5
+# %% ../nbs/10_cecv.ipynb #10a20398
 def _distinct(formulas: Iterable[str]) -> tuple[np.ndarray, Compositions]:
     "Keep each composition once, at its first place."
     formulas = np.array([formulas] if isinstance(formulas, str) else list(formulas), dtype=object)
@@ -117,8 +117,9 @@ def _checked_sizes(sizes: Iterable[int]) -> tuple[int, ...]:
     "Return the sizes in ascending order; raises `InputError` for those without information."
     sizes = tuple(sorted(set(sizes)))
     if not sizes: raise InputError("sizes is empty: give numbers of elements, like range(3, 8)")
-    if sizes[0] == 2: raise InputError("compounds of 2 elements carry no information: two standardised values are always "
-                                       "+-1/sqrt(2), so their correlation is -1 in every network; begin sizes at 3")
+    if sizes[0] == 2:
+        raise InputError("compounds of 2 elements carry no information: two standardised values are always +-1/sqrt(2), "
+                         "so their correlation is -1 in every network; begin sizes at 3")
     if sizes[0] < 3: raise InputError(f"compounds of {sizes[0]} elements have no correlations: begin sizes at 3")
     return sizes
 

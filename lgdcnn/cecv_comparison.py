@@ -16,7 +16,7 @@ from .cecv import THRESHOLDS, containing, environments
 from .cecv_order import order_table
 from .config import MODELS, PROTOCOLS, InputError, ModelConfig, TrainConfig, choose, write_atomic
 
-# %% ../nbs/12a_cecv_comparison.ipynb #b34bca00
+# %% ../nbs/12a_cecv_comparison.ipynb #390fe61e
 PUBLISHED_NAMES = {"lstm": "LSTM", "l-g-dcnn-v1": "L-G-DCNN-V1", "l-g-dcnn": "L-G-DCNN", "ldcnn": "LDCNN",
                    "l-att-res-dcnn": "L-ATT-RES-DCNN", "dcnn": "DCNN", "dcnn-k1": "DCNN-K1"}  # ours -> theirs
 
@@ -28,10 +28,11 @@ def published_curves(setting: str = "set A",  # the paper's silicon set
     table = table.melt(["model", "setting", "source"], var_name="threshold", value_name="count")
     table["threshold"] = table["threshold"].str.removeprefix("t").astype(float)
     chosen = table[table["setting"].str.replace(r" \(.*", "", regex=True) == setting]  # without remarks in brackets
-    if chosen.empty: raise InputError(f"no published curves for {setting!r}: known are {', '.join(sorted(set(table['setting'])))}")
+    if chosen.empty:
+        raise InputError(f"no published curves for {setting!r}: known are {', '.join(sorted(set(table['setting'])))}")
     return chosen.reset_index(drop=True)
 
-# %% ../nbs/12a_cecv_comparison.ipynb #675a99c2
+# %% ../nbs/12a_cecv_comparison.ipynb #e999943a
 def measure(model,  # fitted
             formulas: Iterable[str],
             element: str = "Si",
@@ -46,13 +47,13 @@ def measure(model,  # fitted
     for layer in env.matrices:
         group = env.group(element, layer)
         if not group: raise InputError(f"no compound of {'/'.join(map(str, env.rows))} elements contains {element}")
-        table = order_table(group, thresholds, n_orders)[["threshold", "row_order", "q05", "median", "q95", "complete_linkage"]]
+        table = order_table(group, thresholds, n_orders).drop(columns=["share", "lower_bound"])
         n = sum(len(rows) for rows, _ in group.values())
         tables.append(table.rename(columns={"row_order": "count"}).assign(
             element=element, layer=layer, n_compounds=n, value=table["row_order"] / n))
     return pd.concat(tables, ignore_index=True)
 
-# %% ../nbs/12a_cecv_comparison.ipynb #be0475db
+# %% ../nbs/12a_cecv_comparison.ipynb #f30615f2
 @dataclass(frozen=True)
 class ComparisonPlan:
     "Say which networks to train, on what, and which element to look at."
@@ -74,16 +75,18 @@ class ComparisonPlan:
 
     def train_config(self) -> TrainConfig:
         "Return the protocol with the plan's number of epochs."
-        known = self.protocol if isinstance(self.protocol, TrainConfig) else choose(self.protocol, PROTOCOLS, "protocol")
+        known = self.protocol
+        if not isinstance(known, TrainConfig): known = choose(known, PROTOCOLS, "protocol")
         return known.replace(epochs=self.epochs) if self.epochs else known
 
-# %% ../nbs/12a_cecv_comparison.ipynb #fa855d4a
+# %% ../nbs/12a_cecv_comparison.ipynb #fe99b532
 _KEY = ["dataset", "model", "model_digest", "protocol_digest", "seed", "element", "look_at"]
 
 def _stored(path: Path):
     "Read what has been measured; an empty table if there is nothing yet."
     import pandas as pd
-    return pd.read_csv(path, dtype={"model_digest": str, "protocol_digest": str}) if path.is_file() else pd.DataFrame(columns=_KEY)
+    if not path.is_file(): return pd.DataFrame(columns=_KEY)
+    return pd.read_csv(path, dtype={"model_digest": str, "protocol_digest": str})
 
 def _train_and_measure(plan: ComparisonPlan, config: ModelConfig, seed: int, ds):
     "Train one network, and measure it."
@@ -93,7 +96,8 @@ def _train_and_measure(plan: ComparisonPlan, config: ModelConfig, seed: int, ds)
     formulas, y = ds.part("test")
     looked_at = ds.frame["formula"] if plan.look_at == "all" else ds.part(plan.look_at)[0]
     table = measure(model, looked_at, plan.element, plan.layers)
-    return table.assign(test_mae=np.abs(model.predict(formulas) - y).mean(), unit=ds.unit, epochs=plan.train_config().epochs)
+    mae = np.abs(model.predict(formulas) - y).mean()
+    return table.assign(test_mae=mae, unit=ds.unit, epochs=plan.train_config().epochs)
 
 def run_comparison(plan: ComparisonPlan,
                    folder: str | Path,  # where the CSV is, or will be

@@ -15,7 +15,7 @@ from .clusters import cluster_labels
 from .composition import ATOMIC_NUMBER, Compositions
 from .config import InputError
 
-# %% ../nbs/10b_cecv_members.ipynb #4befbd85
+# %% ../nbs/10b_cecv_members.ipynb #85169b0d
 FAMILIES = {"F": "fluoride", "O": "oxide", "Cl": "chloride", "N": "nitride", "Br": "bromide", "I": "iodide",
             "S": "sulfide", "Se": "selenide", "C": "carbide", "H": "hydride", "P": "phosphide", "As": "arsenide",
             "Te": "telluride", "B": "boride"}  # in order of falling electronegativity (Pauling)
@@ -25,7 +25,8 @@ def anion_families(compositions: Compositions) -> np.ndarray:  # (N,) of str
     rank = np.full(119, len(FAMILIES))
     rank[[ATOMIC_NUMBER[s] for s in FAMILIES]] = np.arange(len(FAMILIES))
     names = np.array([*FAMILIES.values(), "intermetallic"], dtype=object)
-    return names[np.minimum.reduceat(rank[compositions.numbers], compositions.offsets[:-1])] if len(compositions) else names[:0]
+    if not len(compositions): return names[:0]
+    return names[np.minimum.reduceat(rank[compositions.numbers], compositions.offsets[:-1])]
 
 # %% ../nbs/10b_cecv_members.ipynb #1ec17783
 def amount_patterns(compositions: Compositions) -> np.ndarray:  # (N,) of str, like "4:2:1"

@@ -16,7 +16,7 @@ from .composition import ATOMIC_NUMBER, SYMBOLS
 from .config import InputError
 from .plots import COLUMN, PAGE, _axes
 
-# %% ../nbs/14a_cecv_plots.ipynb #978499d8
+# %% ../nbs/14a_cecv_plots.ipynb #3c0d1adf
 _MARKERS, _STYLES = "os^Dv<>P*X", ("-", "--", "-.", ":")
 
 def curves(table,  # DataFrame: threshold, value and the column `by`; repeats make a band
@@ -28,26 +28,28 @@ def curves(table,  # DataFrame: threshold, value and the column `by`; repeats ma
     import matplotlib as mpl
     import seaborn as sns
     ax, names = _axes(ax), list(dict.fromkeys(table[by]))
-    colors = mpl.colormaps["viridis"](np.linspace(0, 0.9, len(names))) if ordered else sns.color_palette("colorblind", len(names))
+    colors = sns.color_palette("colorblind", len(names))
+    if ordered: colors = mpl.colormaps["viridis"](np.linspace(0, 0.9, len(names)))
     for k, (name, color) in enumerate(zip(names, colors)):
         by_t = table[table[by] == name].groupby("threshold")[quantity]
         ax.plot(by_t.mean(), color=color, marker=_MARKERS[k % 10], linestyle=_STYLES[k % 4], label=str(name),
                 markeredgecolor="white", markeredgewidth=0.3)
         ax.fill_between(by_t.min().index, by_t.min(), by_t.max(), color=color, alpha=0.2, lw=0)
-    ax.set(xlabel=r"threshold, $t$ (1)", ylabel="clusters per compound (1)" if quantity == "value" else "clusters (1)", ylim=(0, None))
+    label = "clusters per compound (1)" if quantity == "value" else "clusters (1)"
+    ax.set(xlabel=r"threshold, $t$ (1)", ylabel=label, ylim=(0, None))
     ax.legend(title=by, title_fontsize=7)
     return ax
 
-# %% ../nbs/14a_cecv_plots.ipynb #8742b090
+# %% ../nbs/14a_cecv_plots.ipynb #d6005b72
 def order_band(table,  # from `cecv_order.order_table`
                ax=None):
     "Draw the count in row order inside its band over random orders and the bounds of every order."
-    ax, t = _axes(ax), table["threshold"]
-    color = "#0173b2"
-    ax.fill_between(t, table["lower_bound"], table["complete_linkage"], color="0.92", lw=0, label="bounds of every order")
+    ax, t, color, edge = _axes(ax), table["threshold"], "#0173b2", {"markeredgecolor": "white", "markeredgewidth": 0.3}
+    low, high = table["lower_bound"], table["complete_linkage"]
+    ax.fill_between(t, low, high, color="0.92", lw=0, label="bounds of every order")
     ax.fill_between(t, table["q05"], table["q95"], color=color, alpha=0.3, lw=0, label="90 % of random orders")
-    ax.plot(t, table["row_order"], "o-", color=color, markeredgecolor="white", markeredgewidth=0.3, label="row order")
-    ax.plot(t, table["complete_linkage"], "s:", color="0.35", markeredgecolor="white", markeredgewidth=0.3, label="complete linkage")
+    ax.plot(t, table["row_order"], "o-", color=color, label="row order", **edge)
+    ax.plot(t, high, "s:", color="0.35", label="complete linkage", **edge)
     ax.set(xlabel=r"threshold, $t$ (1)", ylabel="clusters (1)", ylim=(0, None))
     ax.legend()
     return ax
@@ -79,7 +81,7 @@ def table_position(z: int) -> tuple[int, int]:  # row and column, from 1
     s_block = 1 if length == 2 else 2
     return period, k if k <= s_block else 18 - (length - k)
 
-# %% ../nbs/14a_cecv_plots.ipynb #57234630
+# %% ../nbs/14a_cecv_plots.ipynb #4920a255
 def periodic_map(values: Mapping[str, float],  # symbol to number; elements without one stay white
                  label: str = "clusters per compound (1)",
                  limits: tuple[float, float] | None = None,  # of the colours; the range of `values` by default
@@ -88,16 +90,18 @@ def periodic_map(values: Mapping[str, float],  # symbol to number; elements with
     import matplotlib as mpl
     if not values: raise InputError("there is nothing to draw: give at least one element")
     ax = _axes(ax, PAGE, 3.6)
-    norm, cmap = mpl.colors.Normalize(*(limits or (min(values.values()), max(values.values())))), mpl.colormaps["viridis"]
+    norm = mpl.colors.Normalize(*(limits or (min(values.values()), max(values.values()))))
+    cmap, centred = mpl.colormaps["viridis"], {"ha": "center", "va": "center"}
     for symbol in SYMBOLS[1:]:
         row, column = table_position(ATOMIC_NUMBER[symbol])
         row -= 0.6 * (row > 7)  # a narrower gap above the f elements
         value = values.get(symbol)
         face = "white" if value is None else cmap(norm(value))
         ink = "0.7" if value is None else "white" if norm(value) < 0.6 else "black"
-        ax.add_patch(mpl.patches.Rectangle((column - 0.48, row - 0.48), 0.96, 0.96, facecolor=face, edgecolor="0.8", lw=0.4))
-        ax.text(column, row - 0.12, symbol, ha="center", va="center", fontsize=7, color=ink)
-        if value is not None: ax.text(column, row + 0.28, f"{value:.2g}", ha="center", va="center", fontsize=5, color=ink)
+        box = mpl.patches.Rectangle((column - 0.48, row - 0.48), 0.96, 0.96, facecolor=face, edgecolor="0.8", lw=0.4)
+        ax.add_patch(box)
+        ax.text(column, row - 0.12, symbol, fontsize=7, color=ink, **centred)
+        if value is not None: ax.text(column, row + 0.28, f"{value:.2g}", fontsize=5, color=ink, **centred)
     ax.set(xlim=(0.4, 18.6), ylim=(10.0, 0.4), aspect="equal")
     ax.axis("off")
     ax.figure.colorbar(mpl.cm.ScalarMappable(norm, cmap), ax=ax, label=label, shrink=0.6, pad=0.01)
@@ -122,7 +126,7 @@ def matrix_map(matrix: np.ndarray,  # (n, n) correlations
     ax.set_xlabel("\n".join([*shown, *more]), fontsize=6)
     return ax
 
-# %% ../nbs/14a_cecv_plots.ipynb #4eae52d8
+# %% ../nbs/14a_cecv_plots.ipynb #65a64b40
 def leader_maps(env: Environments,
                 element: str = "Si",
                 layer: str = "output",
@@ -132,7 +136,8 @@ def leader_maps(env: Environments,
                 axes=None):  # as many matplotlib Axes
     "Draw the leaders of the largest clusters side by side and return their axes."
     group = env.group(element, layer)
-    if n_elements not in group: raise InputError(f"no compound of {n_elements} elements contains {element}: sizes are {list(group)}")
+    if n_elements not in group:
+        raise InputError(f"no compound of {n_elements} elements contains {element}: sizes are {list(group)}")
     rows, matrices = group[n_elements]
     labels = cluster_labels(matrices, threshold)
     leaders, sizes = np.unique(labels, return_counts=True)

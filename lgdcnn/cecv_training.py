@@ -5,25 +5,25 @@
 # %% auto #0
 __all__ = ['view', 'watch', 'train_and_watch']
 
-# %% ../nbs/10c_cecv_training.ipynb #6bada713
+# %% ../nbs/10c_cecv_training.ipynb #88fa2e5f
 from collections.abc import Iterable, Sequence
 
-import torch
+import numpy as np
 
 from .cecv import THRESHOLDS, CECV, cecv_of, environments, to_frame
-from .config import MODELS, InputError, ModelConfig
+from .config import InputError
 from .estimator import LGDCNNRegressor
 from .models import CompositionNetwork, build_model
-from .training import fit_network
+from .training import fit_network, resolve_device, resolve_precision
 
-# %% ../nbs/10c_cecv_training.ipynb #452837ec
+# %% ../nbs/10c_cecv_training.ipynb #cf45ca4d
 def view(network: CompositionNetwork,  # trained or not; looked at as it is, not copied
         ) -> LGDCNNRegressor:  # for `embed` and CECV only: it knows no targets
     "Show a bare network through the interface that CECV looks at."
     estimator = LGDCNNRegressor(network.config, verbose=False)
     estimator.config_, estimator.networks_ = network.config, [network]
     estimator.device_ = next(network.parameters()).device
-    estimator.scores_, estimator.history_ = torch.zeros(0).numpy(), [[]]
+    estimator.scores_, estimator.history_ = np.zeros(0), [[]]
     return estimator
 
 # %% ../nbs/10c_cecv_training.ipynb #b00ef1b5
@@ -63,12 +63,9 @@ def train_and_watch(train,  # (formulas, targets)
     fit_network(network, *rows, on_epoch=look, **run)
     return pd.concat(tables, ignore_index=True)
 
-# %% ../nbs/10c_cecv_training.ipynb #eb542aeb
+# %% ../nbs/10c_cecv_training.ipynb #99c71c3c
 def _prepare(estimator: LGDCNNRegressor, train, validation):
     "Return a new network, its (train, config, seed, validation) and further options of `fit_network`."
-    import numpy as np
-
-    from lgdcnn.training import resolve_device, resolve_precision
     config, protocol = estimator._configs()
     estimator.device_ = resolve_device(estimator.device)
     y = np.asarray(train[1], dtype=float)

@@ -24,7 +24,7 @@ def read_formulas(data: str,  # name of a data set, or a file
     ds = datasets.load_dataset(data)
     return list(ds.frame["formula"] if part == "all" else ds.part(part)[0])
 
-# %% ../nbs/16b_cli_cecv.ipynb #f4a086bb
+# %% ../nbs/16b_cli_cecv.ipynb #3a0f78d8
 def _names(value: str, known, what: str) -> list[str]:
     "Split a list at commas; 'all' means all that are known."
     names = list(known) if value == "all" else [v.strip() for v in value.split(",") if v.strip()]
@@ -35,12 +35,14 @@ def _names(value: str, known, what: str) -> list[str]:
 def _numbers(value: str, what: str, kind: type) -> list:
     "Split a list of numbers at commas; raises `InputError` for anything else."
     try: return [kind(v) for v in value.split(",") if v.strip()]
-    except ValueError: raise InputError(f"{what} {value!r} is not a list of numbers like {'3,4,5' if kind is int else '0.05,0.1'}") from None
+    except ValueError:
+        example = "3,4,5" if kind is int else "0.05,0.1"
+        raise InputError(f"{what} {value!r} is not a list of numbers like {example}") from None
 
 def as_text(results, shares: bool = False) -> str:  # lines
     "Lay results out as a table: element, layer, compounds, then a column per threshold."
     head = ["element", "layer", "compounds", *(f"t={t:g}" for t in results[0].thresholds)]
-    rows = [[r.element, r.layer, str(r.n_compounds), *(f"{v:.3f}" if shares else str(c) for c, v in zip(r.counts, r.values))]
+    rows = [[r.element, r.layer, str(r.n_compounds), *([f"{v:.3f}" for v in r.values] if shares else map(str, r.counts))]
             for r in results]
     widths = [max(map(len, column)) for column in zip(head, *rows)]
     return "\n".join("  ".join(c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths)))
@@ -55,12 +57,13 @@ def _render(results, form: str, shares: bool) -> str:
     if form == "csv": return table.to_csv(index=False, float_format="%.6g", lineterminator="\n").rstrip("\n")
     return table.to_json(orient="records", indent=1, double_precision=6)
 
-# %% ../nbs/16b_cli_cecv.ipynb #123ad8e8
+# %% ../nbs/16b_cli_cecv.ipynb #84b2f26d
 @click.command("cecv")
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--data", required=True, help="Name of a data set, or a CSV or parquet file.")
 @click.option("--formula", default="formula", show_default=True, help="Column of formulas, in a file.")
-@click.option("--part", type=click.Choice(["train", "val", "test", "all"]), default="test", show_default=True, help="Of a data set.")
+@click.option("--part", type=click.Choice(["train", "val", "test", "all"]), default="test", show_default=True,
+              help="Of a data set.")
 @click.option("--element", default="Si", show_default=True, help="Symbol, several separated by commas, or all.")
 @click.option("--layer", default="output", show_default=True, help="Layer, several separated by commas, or all.")
 @click.option("--sizes", default="3,4,5,6,7", show_default=True, help="Numbers of elements to cover.")
@@ -71,7 +74,8 @@ def _render(results, form: str, shares: bool) -> str:
 @click.option("--shares", is_flag=True, help="In text, show clusters per compound instead of clusters.")
 @click.option("--format", "form", type=click.Choice(["text", "csv", "json"]), default="text", show_default=True)
 @click.option("--device", default="auto", show_default=True)
-def command(model, data, formula, part, element, layer, sizes, thresholds, alignment, similarity, legacy, shares, form, device) -> None:
+def command(model, data, formula, part, element, layer, sizes, thresholds, alignment, similarity, legacy, shares, form,
+            device) -> None:
     "Count the chemical environments that a saved MODEL tells apart."
     formulas = read_formulas(data, part, formula)
     sizes, thresholds = _numbers(sizes, "--sizes", int), _numbers(thresholds, "--thresholds", float)
@@ -80,7 +84,8 @@ def command(model, data, formula, part, element, layer, sizes, thresholds, align
                      "legacy" if legacy else similarity, dict(alignment=alignment, legacy=legacy))
     left_out = sum(r.n_left_out for r in results if r.layer == results[0].layer)
     click.echo(_render(results, form, shares))
-    if left_out: click.echo(f"{left_out} compounds have another number of elements than {sizes} and were left out", err=True)
+    if left_out:
+        click.echo(f"{left_out} compounds have another number of elements than {sizes} and were left out", err=True)
 
 # %% ../nbs/16b_cli_cecv.ipynb #2b76ae13
 def _count(model, formulas, element: str, layer: str, sizes, thresholds, similarity: str, options: dict) -> list:
