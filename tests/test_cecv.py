@@ -231,6 +231,14 @@ def test_other_similarities_are_bounded_and_symmetric(x):
         assert np.allclose(np.einsum("mnn->mn", r), 1)
 
 
+def test_euclid_spans_zero_to_one():
+    for n in range(3, 8):
+        x = np.zeros((1, n, 6))
+        x[0, 0], x[0, -1] = 1, -1  # the farthest that two of n standardised values can be
+        r = cecv.euclid_matrices(x)[0]
+        assert np.isclose(r[0, -1], 0) and np.isclose(r[1, 1], 1)
+
+
 # whole
 
 FORMULAS = ["Mg2SiO4", "CaSiO3", "SiO2", "MgSiO3", "NaAlSi3O8", "Mg2Si2O6", "CaTiO3", "KAlSi3O8", "CaMgSi2O6",
