@@ -282,6 +282,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'lgdcnn.losses.laplace': ('losses.html#laplace', 'lgdcnn/losses.py')},
             'lgdcnn.models': { 'lgdcnn.models.CompositionNetwork': ('models.html#compositionnetwork', 'lgdcnn/models.py'),
                                'lgdcnn.models.CompositionNetwork.__init__': ('models.html#compositionnetwork.__init__', 'lgdcnn/models.py'),
+                               'lgdcnn.models.CompositionNetwork._merge': ('models.html#compositionnetwork._merge', 'lgdcnn/models.py'),
                                'lgdcnn.models.CompositionNetwork.forward': ('models.html#compositionnetwork.forward', 'lgdcnn/models.py'),
                                'lgdcnn.models.CompositionNetwork.outputs': ('models.html#compositionnetwork.outputs', 'lgdcnn/models.py'),
                                'lgdcnn.models.build_model': ('models.html#build_model', 'lgdcnn/models.py'),
