@@ -91,6 +91,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'lgdcnn.fetching': { 'lgdcnn.fetching.FetchError': ('fetching.html#fetcherror', 'lgdcnn/fetching.py'),
                                  'lgdcnn.fetching._find_wheel': ('fetching.html#_find_wheel', 'lgdcnn/fetching.py'),
                                  'lgdcnn.fetching._lock': ('fetching.html#_lock', 'lgdcnn/fetching.py'),
+                                 'lgdcnn.fetching._one_line': ('fetching.html#_one_line', 'lgdcnn/fetching.py'),
                                  'lgdcnn.fetching._plain_errors': ('fetching.html#_plain_errors', 'lgdcnn/fetching.py'),
                                  'lgdcnn.fetching._read_csv': ('fetching.html#_read_csv', 'lgdcnn/fetching.py'),
                                  'lgdcnn.fetching._read_member': ('fetching.html#_read_member', 'lgdcnn/fetching.py'),

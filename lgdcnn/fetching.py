@@ -167,7 +167,7 @@ def check_wheel(path: Path,  # a file that should be the wheel
     if digest != WHEEL_SHA256: raise InputError(f"{path} is not {WHEEL} (SHA-256 differs): refused")
     return path
 
-# %% ../nbs/02d_fetching.ipynb #6dffc3ce
+# %% ../nbs/02d_fetching.ipynb #29fbae80
 def url_download(file: SourceFile,  # what to bring, and from where
                  silence: float = 20,  # seconds without a byte until the server is given up
                  deadline: float = 300,  # seconds for the whole file
@@ -177,8 +177,12 @@ def url_download(file: SourceFile,  # what to bring, and from where
     try:
         with urllib.request.urlopen(request, timeout=silence) as reply: data = _receive(reply, file.bytes, deadline)
     except (OSError, http.client.HTTPException, ValueError) as e:
-        raise FetchError(f"{file.url} did not answer as it should ({e or type(e).__name__}): check the network") from e
+        raise FetchError(f"{file.url} did not answer as it should ({_one_line(e)}): check the network") from e
     return verify(file, data)
+
+def _one_line(e: Exception) -> str:
+    "Return an error's text without line breaks, or its kind."
+    return " ".join(str(e).split()) or type(e).__name__
 
 def _receive(reply, length: int, deadline: float) -> bytes:
     "Read a reply until it ends, is longer than it may be, or takes too long."
