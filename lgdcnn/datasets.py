@@ -114,12 +114,14 @@ def _report_duplicates(group: np.ndarray, where: str) -> None:
         warnings.warn(f"{where}: {n - n_unique} of {n} rows repeat a composition; they stay on one side of the split "
                       "(duplicates='merge' makes one row of them, duplicates='keep' silences this)", stacklevel=4)
 
-# %% ../nbs/03_datasets.ipynb #d755d8f9
+# %% ../nbs/03_datasets.ipynb #b9e4e524
 def _columns(frame, formula: str, target: str, where: str):
-    "Pick the two columns; raises `InputError` if one is missing or there are no rows."
+    "Pick the two columns; raises `InputError` if one is missing or doubled, or there are no rows."
+    names = list(map(str, getattr(frame, "columns", ())))
+    if not hasattr(frame, "iloc"): raise InputError(f"{type(frame).__name__} is no table: pass a DataFrame, or the path of a file")
     for name in (formula, target):
-        if name not in frame.columns:
-            raise InputError(f"{where} has no column {name!r}: it has {', '.join(map(repr, map(str, frame.columns)))}")
+        if names.count(name) > 1: raise InputError(f"{where} has more than one column {name!r}: rename or drop one")
+        if not names.count(name): raise InputError(f"{where} has no column {name!r}: it has {', '.join(map(repr, names))}")
     if not len(frame): raise InputError(f"{where} has no rows")
     return frame[formula].to_numpy(dtype=object), frame[target]
 
