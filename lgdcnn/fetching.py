@@ -120,8 +120,9 @@ def _workplace(note: Callable[[str], None]):
             for old in root.glob("fetch-*") if alone else (): shutil.rmtree(old, ignore_errors=True)
             with tempfile.TemporaryDirectory(prefix="fetch-", dir=root) as folder: yield Path(folder)
 
-# %% ../nbs/02d_fetching.ipynb #535e6d08
+# %% ../nbs/02d_fetching.ipynb #d6269356
 WHEEL = "mat_discover-1.1.0-py2.py3-none-any.whl"
+_ROOM = 150_000_000  # bytes: pip holds the wheel twice for a moment, and 29 MB stay
 WHEEL_SHA256 = "05babc825e3fc98aabf30a9bdcf1ae67c061f3baee6126eece40d7f552cd1fa7"
 _INSIDE = "mat_discover/CrabNet/data/"
 _PIP = ["-m", "pip", "download", "--quiet", "--no-input", "--disable-pip-version-check", "--no-deps",
@@ -137,7 +138,7 @@ def _watch(process: subprocess.Popen, folder: Path, note: Callable[[str], None],
             seen = max((p.stat().st_size for p in folder.rglob("*") if p.is_file()), default=0) // 10_000_000
             if seen > said: note(f"{10 * seen} of 48 MB"); said = seen
 
-# %% ../nbs/02d_fetching.ipynb #dc490547
+# %% ../nbs/02d_fetching.ipynb #263f8956
 def pip_download(folder: Path,  # an empty folder
                  note: Callable[[str], None] = _silent,  # receives lines of progress
                  deadline: float = 600,  # seconds until pip is stopped
@@ -157,7 +158,8 @@ def pip_download(folder: Path,  # an empty folder
 
 def _reason(lines: list[str]) -> str:
     "Pick the line of pip's output that says why."
-    return next((line for line in lines if line.startswith("ERROR")), lines[-1])[:300]
+    errors = (line for line in lines if line.startswith("ERROR") and line != "ERROR: Exception:")  # a traceback's head
+    return next(errors, lines[-1])[:300]
 
 def check_wheel(path: Path,  # a file that should be the wheel
                ) -> Path:  # `path`
@@ -192,13 +194,14 @@ def _receive(reply, length: int, deadline: float) -> bytes:
         if time.monotonic() > stop: raise TimeoutError(f"only {len(data):,} of {length:,} bytes in {deadline:.0f} s")
     return data
 
-# %% ../nbs/02d_fetching.ipynb #34620fed
+# %% ../nbs/02d_fetching.ipynb #a43fa52e
 def _find_wheel(wheel: Path | None, folder: Path, note: Callable[[str], None]) -> Path | None:
     "Return the caller's wheel, the one kept in the cache, or the one that pip brings; None if there is none."
     if wheel: return check_wheel(Path(wheel))
     kept = cache_path() / WHEEL
     if kept.is_file():
         with contextlib.suppress(InputError): return check_wheel(kept)
+    if shutil.disk_usage(folder).free < _ROOM: raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     note("downloading the benchmark tables through pip (48 MB)")
     try: os.replace(pip_download(folder, note), kept)
     except (FetchError, InputError) as e:

@@ -11,6 +11,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -249,6 +250,14 @@ def test_a_cache_that_cannot_be_written(toy, monkeypatch, code, words):
     with pytest.raises(FetchError, match=f"cannot write to the cache.*{words}.*LGDCNN_CACHE"):
         fetch("toy")
     monkeypatch.undo()
+    assert files_in(cache) == []
+
+
+def test_too_little_room_is_said_before_the_download(toy, monkeypatch):
+    cache = toy("good")
+    monkeypatch.setattr(fetching.shutil, "disk_usage", lambda _: SimpleNamespace(free=100_000_000))
+    with pytest.raises(FetchError, match="no space left.*LGDCNN_CACHE"):
+        fetch("toy")
     assert files_in(cache) == []
 
 
