@@ -38,13 +38,14 @@ class FetchError(RuntimeError):
 def _silent(message: str) -> None:
     "Ignore a progress note."
 
-# %% ../nbs/02d_fetching.ipynb #54a292d5
+# %% ../nbs/02d_fetching.ipynb #ac7eb14a
 def verify(file: SourceFile,  # what the bytes should be
            data: bytes,  # what came
           ) -> bytes:  # `data`
     "Return `data` if it is the published file; raises `FetchError` otherwise."
     if len(data) != file.bytes:
-        raise FetchError(f"{file.member}: {len(data):,} bytes came instead of {file.bytes:,}: the download is broken, try again")
+        raise FetchError(f"{file.member}: {len(data):,} bytes came instead of {file.bytes:,}: "
+                         "the download is broken, try again")
     if hashlib.sha256(data).hexdigest() != file.sha256:
         raise FetchError(f"{file.member}: the content is not the published one (SHA-256 differs): refused")
     return data
@@ -138,7 +139,7 @@ def _watch(process: subprocess.Popen, folder: Path, note: Callable[[str], None],
             seen = max((p.stat().st_size for p in folder.rglob("*") if p.is_file()), default=0) // 10_000_000
             if seen > said: note(f"{10 * seen} of 48 MB"); said = seen
 
-# %% ../nbs/02d_fetching.ipynb #263f8956
+# %% ../nbs/02d_fetching.ipynb #ba567560
 def pip_download(folder: Path,  # an empty folder
                  note: Callable[[str], None] = _silent,  # receives lines of progress
                  deadline: float = 600,  # seconds until pip is stopped
@@ -147,7 +148,8 @@ def pip_download(folder: Path,  # an empty folder
     (folder / "requirements.txt").write_text(f"mat_discover==1.1.0 --hash=sha256:{WHEEL_SHA256}\n")
     command = [sys.executable, *_PIP, "--dest", str(folder), "--requirement", str(folder / "requirements.txt")]
     with open(folder / "log", "w+") as log:
-        try: process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, env=os.environ | {"TMPDIR": str(folder)})
+        env = os.environ | {"TMPDIR": str(folder)}
+        try: process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, env=env)
         except OSError as e: raise FetchError(f"pip could not be started ({e})") from e
         try: _watch(process, folder, note, deadline)
         finally: process.kill(); process.wait()

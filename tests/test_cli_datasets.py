@@ -40,14 +40,26 @@ def test_show_draws_every_row(run):
     assert sum(int(line.split()[-1].replace(",", "")) for line in lines) == 2135
 
 
-@pytest.mark.parametrize("words, message", [
-    (("fetch",), "say --all"), (("fetch", "--all", "mp_e_hull"), "not both"), (("fetch", "mp_e_hul"), "did you mean 'mp_e_hull'"),
-    (("fetch", "exp_formation_enthalpy"), "unknown data set"), (("show", "steels"), "did you mean 'matbench_steels'"),
-    (("pack", "--out", "x.npz"), "say --all"), (("pack", "exp_formation_enthalpy", "--out", "nowhere/x.npz"), "no folder nowhere"),
-    (("fetch", "mp_e_hull", "--wheel", "none.whl"), "there is no wheel at none.whl")])
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (("fetch",), "say --all"),
+        (("fetch", "--all", "mp_e_hull"), "not both"),
+        (("fetch", "mp_e_hul"), "did you mean 'mp_e_hull'"),
+        (("fetch", "exp_formation_enthalpy"), "unknown data set"),
+        (("show", "steels"), "did you mean 'matbench_steels'"),
+        (("pack", "--out", "x.npz"), "say --all"),
+        (("pack", "exp_formation_enthalpy", "--out", "nowhere/x.npz"), "no folder nowhere"),
+        (("fetch", "mp_e_hull", "--wheel", "none.whl"), "there is no wheel at none.whl"),
+    ],
+)
 def test_mistakes_are_input_errors(run, words, message):
     result = run(*words)
-    assert isinstance(result.exception, InputError) and message in str(result.exception) and "\n" not in str(result.exception)
+    assert (
+        isinstance(result.exception, InputError)
+        and message in str(result.exception)
+        and "\n" not in str(result.exception)
+    )
 
 
 def test_pack_writes_what_load_pack_reads(run, tmp_path):

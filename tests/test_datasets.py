@@ -67,14 +67,26 @@ def test_a_byte_order_mark_and_other_columns_do_no_harm(tmp_path):
     assert len(Dataset.from_frame(tmp_path / "m.csv")) == 10
 
 
-@pytest.mark.parametrize("content, words", [
-    ("", "is empty"), ("formula,target\n", "has no rows"), ("a;b\n1;2\n", "no column 'formula': it has 'a;b'"),
-    ("formula\nNaCl\n", "no column 'target'"), ("formula,target\nNaCl,\nKCl,1\n", "no target in 1 of 2 rows, first in row 0"),
-    ("formula,target\nNaCl,NaN\n", "no target in 1 of 1"), ("formula,target\nNaCl,about 3\n", "like 'about 3'"),
-    ("formula,target\nNaCl,inf\nKCl,2\n", "infinite target in row 0"), ("formula,target\n,1\n", "row 0.*the formula is empty"),
-    ("formula,target\nNaCl,1\nKCl,2\n", "too few to split"), ("formula,target\nNaCl,1\nXy2,2\n", "row 1: .*'Xy2'"),
-    ("formula,target\nNaCl,1,2\nKCl,2\nMgO,1,2,3\n", "cannot be read as a table"), (b"formula,target\nNaCl\xff,1\n", "cannot be read"),
-    (b"\x00\x01\x02", "no column"), ("formula,target\nNaCl,1e400\nKCl,1\n", "infinite")])
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        ("", "is empty"),
+        ("formula,target\n", "has no rows"),
+        ("a;b\n1;2\n", "no column 'formula': it has 'a;b'"),
+        ("formula\nNaCl\n", "no column 'target'"),
+        ("formula,target\nNaCl,\nKCl,1\n", "no target in 1 of 2 rows, first in row 0"),
+        ("formula,target\nNaCl,NaN\n", "no target in 1 of 1"),
+        ("formula,target\nNaCl,about 3\n", "like 'about 3'"),
+        ("formula,target\nNaCl,inf\nKCl,2\n", "infinite target in row 0"),
+        ("formula,target\n,1\n", "row 0.*the formula is empty"),
+        ("formula,target\nNaCl,1\nKCl,2\n", "too few to split"),
+        ("formula,target\nNaCl,1\nXy2,2\n", "row 1: .*'Xy2'"),
+        ("formula,target\nNaCl,1,2\nKCl,2\nMgO,1,2,3\n", "cannot be read as a table"),
+        (b"formula,target\nNaCl\xff,1\n", "cannot be read"),
+        (b"\x00\x01\x02", "no column"),
+        ("formula,target\nNaCl,1e400\nKCl,1\n", "infinite"),
+    ],
+)
 def test_bad_csv_is_refused_in_one_line(tmp_path, content, words):
     (tmp_path / "m.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(InputError, match=words) as e:
@@ -84,7 +96,11 @@ def test_bad_csv_is_refused_in_one_line(tmp_path, content, words):
 
 def test_bad_files_are_refused(tmp_path):
     (tmp_path / "m.parquet").write_bytes(b"PAR1 not really")
-    for path, words in ((tmp_path / "m.parquet", "cannot be read"), (tmp_path / "none.csv", "there is no file"), (tmp_path, "no file")):
+    for path, words in (
+        (tmp_path / "m.parquet", "cannot be read"),
+        (tmp_path / "none.csv", "there is no file"),
+        (tmp_path, "no file"),
+    ):
         with pytest.raises(InputError, match=words):
             Dataset.from_frame(path)
 
@@ -109,12 +125,25 @@ def test_a_column_named_twice():
         Dataset.from_frame(frame)
 
 
-@pytest.mark.parametrize("target, task, kind", [
-    (np.arange(10), "regression", np.floating), (pd.array(range(10), dtype="Int64"), "regression", np.floating),
-    (np.arange(10) > 4, "classification", np.integer), (pd.array([True] * 5 + [False] * 5, dtype="boolean"), "classification", np.integer)])
+@pytest.mark.parametrize(
+    "target, task, kind",
+    [
+        (np.arange(10), "regression", np.floating),
+        (pd.array(range(10), dtype="Int64"), "regression", np.floating),
+        (np.arange(10) > 4, "classification", np.integer),
+        (pd.array([True] * 5 + [False] * 5, dtype="boolean"), "classification", np.integer),
+    ],
+)
 def test_the_type_of_the_target_makes_the_task(target, task, kind):
     ds = Dataset.from_frame(table(target=target))
     assert ds.task == task and np.issubdtype(ds.frame.target.dtype, kind)
+
+
+def test_numbers_written_as_text_are_numbers_and_dates_are_not():
+    ds = Dataset.from_frame(table(target=[f"{x}.5" for x in range(10)]))
+    assert ds.task == "regression" and ds.frame.target.tolist() == [x + 0.5 for x in range(10)]
+    with pytest.raises(InputError, match="no numbers, like '2020"):
+        Dataset.from_frame(table(target=pd.date_range("2020-01-01", periods=10)))
 
 
 def test_classes_may_be_numbers_or_words_when_said_so():
@@ -125,8 +154,13 @@ def test_classes_may_be_numbers_or_words_when_said_so():
         Dataset.from_frame(table(), task="ranking")
 
 
-rows = st.lists(st.tuples(st.sampled_from(["NaCl", "ClNa", "Na2Cl2", "MgO", "OMg", "KCl", "CaO", "Si", "BN"]), st.integers(-5, 5)),
-                min_size=8, max_size=40).filter(lambda r: len(set(composition_keys([x[0] for x in r]))) >= 4)
+rows = st.lists(
+    st.tuples(
+        st.sampled_from(["NaCl", "ClNa", "Na2Cl2", "MgO", "OMg", "KCl", "CaO", "Si", "BN"]), st.integers(-5, 5)
+    ),
+    min_size=8,
+    max_size=40,
+).filter(lambda r: len(set(composition_keys([x[0] for x in r]))) >= 4)
 
 
 @settings(max_examples=50, deadline=None)
@@ -160,7 +194,9 @@ def test_wrong_words():
 
 def test_without_unary_thins_the_test_part_only():
     ds = load_dataset("exp_formation_enthalpy")
-    own = Dataset.from_frame(table(formula=["Si", "Fe", "NaCl", "KCl", "Ge", "BN", "LiF", "MgO", "CaO", "Cu"]), seed=1)
+    own = Dataset.from_frame(
+        table(formula=["Si", "Fe", "NaCl", "KCl", "Ge", "BN", "LiF", "MgO", "CaO", "Cu"]), seed=1
+    )
     thin = without_unary(own)
     several = own.compositions().n_elements > 1
     assert np.array_equal(thin.splits[0].test, own.splits[0].test[several[own.splits[0].test]])

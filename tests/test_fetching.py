@@ -112,8 +112,12 @@ def server():
 @pytest.fixture
 def source(server):
     """A published file at an address of the server."""
+
     def make(how: str) -> SourceFile:
-        return SourceFile("toy", "all", 399, len(GOOD), hashlib.sha256(GOOD).hexdigest(), "toy.csv", f"{server}/{how}.csv")
+        return SourceFile(
+            "toy", "all", 399, len(GOOD), hashlib.sha256(GOOD).hexdigest(), "toy.csv", f"{server}/{how}.csv"
+        )
+
     return make
 
 
@@ -125,6 +129,7 @@ def toy(monkeypatch, tmp_path, source):
     def become(how: str):
         registry["toy"] = replace(card("matbench_steels"), name="toy", rows=399, files=(source(how),))
         return tmp_path / "cache"
+
     monkeypatch.setenv("LGDCNN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(fetching, "cards", lambda: registry)
     monkeypatch.setattr(fetching, "card", lambda name: choose(name, registry, "data set"))
@@ -136,8 +141,16 @@ def files_in(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.rglob("*") if p.is_file() and p.name != "lock")
 
 
-BAD = {"missing": "404", "login": "26 bytes came", "lie": "not the published one", "longer": "broken", "truncate": "broken|did not answer",
-       "truncate_silently": "broken", "garbage": "did not answer", "endless": "broken"}
+BAD = {
+    "missing": "404",
+    "login": "26 bytes came",
+    "lie": "not the published one",
+    "longer": "broken",
+    "truncate": "broken|did not answer",
+    "truncate_silently": "broken",
+    "garbage": "did not answer",
+    "endless": "broken",
+}
 
 
 def test_a_good_server_is_believed(source):
@@ -190,7 +203,9 @@ def test_without_pip_the_files_come_one_by_one_and_then_work_offline(toy, monkey
 
 def test_pip_that_fails_gives_its_reason(tmp_path, monkeypatch):
     fake = tmp_path / "python"
-    fake.write_text("#!/bin/sh\necho Looking around\necho 'ERROR: No matching distribution found' >&2\necho more >&2\nexit 1\n")
+    fake.write_text(
+        "#!/bin/sh\necho Looking around\necho 'ERROR: No matching distribution found' >&2\necho more >&2\nexit 1\n"
+    )
     fake.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(fake))
     with pytest.raises(FetchError, match="pip failed: ERROR: No matching distribution found"):
@@ -238,7 +253,9 @@ def test_a_wrong_wheel_is_refused(toy, tmp_path):
     assert files_in(cache) == []
 
 
-@pytest.mark.parametrize("code, words", [(errno.ENOSPC, "no space left"), (errno.EROFS, "Read-only"), (errno.EACCES, "Permission denied")])
+@pytest.mark.parametrize(
+    "code, words", [(errno.ENOSPC, "no space left"), (errno.EROFS, "Read-only"), (errno.EACCES, "Permission denied")]
+)
 def test_a_cache_that_cannot_be_written(toy, monkeypatch, code, words):
     cache = toy("good")
     half = Path.write_bytes
@@ -246,6 +263,7 @@ def test_a_cache_that_cannot_be_written(toy, monkeypatch, code, words):
     def write(self, data):
         half(self, data[: len(data) // 2])
         raise OSError(code, os.strerror(code))
+
     monkeypatch.setattr(Path, "write_bytes", write)
     with pytest.raises(FetchError, match=f"cannot write to the cache.*{words}.*LGDCNN_CACHE"):
         fetch("toy")
@@ -299,7 +317,8 @@ from dataclasses import replace
 from lgdcnn import fetching
 from lgdcnn.registry import SourceFile, card
 url, size, sha = sys.argv[1:]
-toy = replace(card("matbench_steels"), name="toy", rows=399, files=(SourceFile("toy", "all", 399, int(size), sha, "toy.csv", url),))
+file = SourceFile("toy", "all", 399, int(size), sha, "toy.csv", url)
+toy = replace(card("matbench_steels"), name="toy", rows=399, files=(file,))
 fetching.cards, fetching.card = (lambda: {"toy": toy}), (lambda name: toy)
 sys.executable = "no-python"
 print(len(fetching.fetch("toy")), len(fetching.load_cached("toy")))
@@ -309,8 +328,13 @@ print(len(fetching.fetch("toy")), len(fetching.load_cached("toy")))
 def test_two_processes_at_once(source, tmp_path):
     file = source("good")
     words = [sys.executable, "-c", ONE, file.url, str(file.bytes), file.sha256]
-    env = os.environ | {"LGDCNN_CACHE": str(tmp_path / "cache"), "PYTHONPATH": str(Path(lgdcnn.__file__).parent.parent)}
-    runs = [subprocess.Popen(words, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(4)]
+    env = os.environ | {
+        "LGDCNN_CACHE": str(tmp_path / "cache"),
+        "PYTHONPATH": str(Path(lgdcnn.__file__).parent.parent),
+    }
+    runs = [
+        subprocess.Popen(words, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(4)
+    ]
     out = [r.communicate(timeout=60) for r in runs]
     assert all(r.returncode == 0 for r in runs), [o[1] for o in out]
     assert sorted(o[0].split() for o in out) == [["0", "399"]] * 3 + [["1", "399"]]

@@ -22,13 +22,20 @@ def a_set(name="toy", formulas=FORMULAS, target=None, parts=None, task="regressi
     n = len(formulas)
     target = np.linspace(-1, 1, n) if target is None else target
     parts = np.arange(n) % 3 if parts is None else parts
-    return ArraySet(name, "number", "eV", task, featurize(formulas), target, [Split.from_parts(np.array(parts))] * 2, formulas)
+    return ArraySet(
+        name, "number", "eV", task, featurize(formulas), target, [Split.from_parts(np.array(parts))] * 2, formulas
+    )
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from(FORMULAS), st.floats(allow_nan=False), st.integers(0, 3)), min_size=1, max_size=30))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(FORMULAS), st.floats(allow_nan=False), st.integers(0, 3)), min_size=1, max_size=30
+    )
+)
 def test_round_trip(rows):
     import tempfile
+
     s = a_set(formulas=[r[0] for r in rows], target=np.array([r[1] for r in rows]), parts=[r[2] for r in rows])
     with tempfile.TemporaryDirectory() as folder:
         back = load_pack(write_pack(Path(folder) / "p.npz", [s]))["toy"]
@@ -54,7 +61,7 @@ def test_damage_is_noticed_wherever_it_is(tmp_path):
         with pytest.raises(InputError, match="damaged"):
             load_pack(tmp_path / "p.npz")
     for at in range(0, len(whole), 37):  # one byte changed: noticed, or without effect on the data
-        (tmp_path / "p.npz").write_bytes(whole[:at] + bytes([whole[at] ^ 255]) + whole[at + 1:])
+        (tmp_path / "p.npz").write_bytes(whole[:at] + bytes([whole[at] ^ 255]) + whole[at + 1 :])
         try:
             back = load_pack(tmp_path / "p.npz")["toy"]
         except InputError:
@@ -79,8 +86,9 @@ import numpy as np, torch
 from lgdcnn.packing import load_pack
 s = load_pack(sys.argv[1])["toy"]
 c, y = s.part("train")
-x = torch.zeros(len(c), 119).index_put_((torch.arange(len(c)).repeat_interleave(torch.from_numpy(c.n_elements)),
-                                         torch.from_numpy(c.numbers.astype(np.int64))), torch.from_numpy(c.fractions).float())
+row = torch.arange(len(c)).repeat_interleave(torch.from_numpy(c.n_elements))
+column, fraction = torch.from_numpy(c.numbers.astype(np.int64)), torch.from_numpy(c.fractions).float()
+x = torch.zeros(len(c), 119).index_put_((row, column), fraction)
 y, w = torch.from_numpy(y).float(), torch.zeros(119, requires_grad=True)
 for _ in range(500):
     loss = ((x @ w - y) ** 2).mean()
@@ -94,5 +102,7 @@ print(len(c), float(loss) < 1e-6)
 def test_a_pack_trains_where_there_is_only_torch_and_numpy(tmp_path):
     write_pack(tmp_path / "p.npz", [a_set()])
     root = Path(lgdcnn.__file__).parent.parent
-    run = subprocess.run([sys.executable, "-c", BARE, str(tmp_path / "p.npz")], capture_output=True, text=True, cwd=root)
+    run = subprocess.run(
+        [sys.executable, "-c", BARE, str(tmp_path / "p.npz")], capture_output=True, text=True, cwd=root
+    )
     assert run.stdout.strip() == "3 True", run.stderr
