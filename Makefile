@@ -40,10 +40,13 @@ export: install
 	$(MAKE) --no-print-directory readme
 
 README ?= README.md
+# Links are relative to nbs/ in the notebook and to the root in the README; bare code fences hold Python.
 readme: install
 	@$(BIN)/jupyter nbconvert --log-level WARN --to markdown --stdout nbs/index.ipynb \
-		--TagRemovePreprocessor.enabled=True --TagRemovePreprocessor.remove_cell_tags=hide \
-		| sed -e 's#](\.\./#](#g' -e 's#src="\.\./#src="#g' -e '1{/^$$/d}' > $(README)
+		--TagRemovePreprocessor.enabled=True --TagRemovePreprocessor.remove_input_tags=hide-input \
+	| sed -e 's#](\([0-9a-z_/]*\)\(\.ipynb\)\{0,1\})#](nbs/\1\2)#g' -e 's#](\.\./#](#g' -e 's#src="\.\./#src="#g' \
+	| awk '/^```$$/ && !inside { print "```python"; inside = 1; next } /^```/ { inside = !inside } { print }' \
+	| cat -s > $(README)
 
 lab: install
 	$(BIN)/jupyter lab nbs/index.ipynb

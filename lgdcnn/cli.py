@@ -192,9 +192,10 @@ def _draw_all(outcomes) -> bool:  # whether all went well
         fine &= good
     return fine
 
-# %% ../nbs/16_cli.ipynb #0fd6c6ce
+# %% ../nbs/16_cli.ipynb #86437a7f
 @main.command()
-@click.option("--out", type=click.Path(path_type=Path), default="lgdcnn-demo", show_default=True, help="Folder for results and figures.")
+@click.option("--out", type=click.Path(path_type=Path), default="lgdcnn-demo", show_default=True,
+              help="Folder for results and figures.")
 @click.option("--epochs", type=int, default=40, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--quiet", is_flag=True, help="No progress on stderr.")

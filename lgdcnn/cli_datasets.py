@@ -32,7 +32,7 @@ def _choice(names: tuple, everything: bool, known=None) -> list[str]:
     for name in names: choose(name, dict.fromkeys(known or cards()), "data set")
     return list(names or cards())
 
-# %% ../nbs/16a_cli_datasets.ipynb #8434d127
+# %% ../nbs/16a_cli_datasets.ipynb #4e3ef0b7
 def _render(records: list[dict], form: str) -> str:
     "Write records as text, csv or json."
     if form == "json": return json.dumps(records, indent=1, ensure_ascii=False)
@@ -44,19 +44,23 @@ def _render(records: list[dict], form: str) -> str:
     cells = [list(records[0])] + [[f"{v:,}" if isinstance(v, int) else str(v) for v in r.values()] for r in records]
     right = [isinstance(v, int) for v in records[0].values()]
     widths = [max(len(row[i]) for row in cells) for i in range(len(right))]
-    return "\n".join("  ".join(c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right)).rstrip() for row in cells)
+    lines = ([c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True)] for row in cells)
+    return "\n".join("  ".join(line).rstrip() for line in lines)
 
-# %% ../nbs/16a_cli_datasets.ipynb #77899f01
+# %% ../nbs/16a_cli_datasets.ipynb #d58e1ef8
 def _overview() -> list[dict]:
     "Return one record for each data set."
     from lgdcnn.datasets import EMBEDDED, load_dataset
     from lgdcnn.fetching import is_cached
-    rows = [{"name": c.name, "task": c.task, "rows": c.rows, "elements": c.elements, "unit": c.unit,
-             "cached": "yes" if is_cached(c.name) else "no", "property": c.property, "licence": c.licence} for c in cards().values()]
-    for ds in map(load_dataset, EMBEDDED):
-        rows.append({"name": ds.name, "task": ds.task, "rows": len(ds), "elements": len(set(ds.compositions().numbers.tolist())),
-                     "unit": ds.unit, "cached": "embedded", "property": ds.property, "licence": ds.licence})
-    return rows
+    def record(d, rows: int, elements: int, cached: str) -> dict:
+        return {"name": d.name, "task": d.task, "rows": rows, "elements": elements, "unit": d.unit,
+                "cached": cached, "property": d.property, "licence": d.licence}
+    rows = [record(c, c.rows, c.elements, "yes" if is_cached(c.name) else "no") for c in cards().values()]
+    return rows + [record(ds, len(ds), _n_elements(ds), "embedded") for ds in map(load_dataset, EMBEDDED)]
+
+def _n_elements(ds) -> int:
+    "Count the different elements in a data set."
+    return len(np.unique(ds.compositions().numbers))
 
 @datasets.command("list")
 @click.option("--format", "form", type=click.Choice(["text", "csv", "json"]), default="text", show_default=True)
@@ -78,7 +82,7 @@ def fetch_(names: tuple, everything: bool, wheel: str | None, force: bool) -> No
     new = fetch(wanted, wheel=wheel, force=force, note=_note)
     click.echo(f"{len(new)} fetched, {len(wanted) - len(new)} already there: {cache_path()}")
 
-# %% ../nbs/16a_cli_datasets.ipynb #da324364
+# %% ../nbs/16a_cli_datasets.ipynb #6966319e
 def text_histogram(values: np.ndarray,  # (N,)
                    bins: int = 12,
                    width: int = 40,  # characters of the longest bar
@@ -88,9 +92,9 @@ def text_histogram(values: np.ndarray,  # (N,)
     if low == high: low, high = values.min(), values.max() + (values.min() == values.max())
     counts, edges = np.histogram(np.clip(values, low, high), min(bins, len(np.unique(values))), (low, high))
     bars = ["#" * max(round(width * c / counts.max()), int(c > 0)) for c in counts]
-    return "\n".join(f"{e:>10.3g} {b:<{width}} {c:,}" for e, b, c in zip(edges, bars, counts))
+    return "\n".join(f"{e:>10.3g} {b:<{width}} {c:,}" for e, b, c in zip(edges, bars, counts, strict=False))
 
-# %% ../nbs/16a_cli_datasets.ipynb #f234c812
+# %% ../nbs/16a_cli_datasets.ipynb #ef1ed96c
 def _facts(name: str) -> dict:
     "Return the card of a data set as far as it is known without a download."
     from lgdcnn.datasets import EMBEDDED, load_dataset
@@ -105,8 +109,9 @@ def _measures(ds) -> dict:
     return {"splits": len(ds.splits), "train": len(first.train), "val": len(first.val), "test": len(first.test),
             "pure elements in test": int((n_elements[first.test] == 1).sum()),
             "rows repeating a composition": int((ds.duplicates()["rows"] - 1).sum()),
-            "elements": len(set(ds.compositions().numbers.tolist())), "elements per formula": f"{n_elements.min()} to {n_elements.max()}",
-            "smallest": float(y.min()), "median": float(np.median(y)), "mean": float(y.mean()), "largest": float(y.max())}
+            "elements": _n_elements(ds), "elements per formula": f"{n_elements.min()} to {n_elements.max()}",
+            "smallest": float(y.min()), "median": float(np.median(y)), "mean": float(y.mean()),
+            "largest": float(y.max())}
 
 @datasets.command("show")
 @click.argument("name")
@@ -121,10 +126,11 @@ def show(name: str, form: str) -> None:
     else: _note(f"{name} is not cached; `lgdcnn datasets fetch {name}` brings it, and its histogram")
     facts |= _measures(ds) if ds else {}
     if form == "json": return click.echo(json.dumps(facts, indent=1, ensure_ascii=False))
-    click.echo("\n".join(f"{k:<28} {v if not isinstance(v, float) else f'{v:.5g}'}" for k, v in facts.items() if v != ""))
+    for key, value in facts.items():
+        if value != "": click.echo(f"{key:<28} {value:.5g}" if isinstance(value, float) else f"{key:<28} {value}")
     if ds: click.echo(f"\n{ds.property} ({ds.unit})\n" + text_histogram(ds.frame["target"].to_numpy(dtype=float)))
 
-# %% ../nbs/16a_cli_datasets.ipynb #ea7df421
+# %% ../nbs/16a_cli_datasets.ipynb #37351db2
 @datasets.command("pack")
 @click.argument("names", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="All 31 benchmarks.")
@@ -137,6 +143,7 @@ def pack(names: tuple, everything: bool, out: str) -> None:
     from lgdcnn.packing import write_pack
     wanted = _choice(names, everything, list_datasets())
     path = Path(out)
-    if not path.parent.is_dir(): raise InputError(f"there is no folder {path.parent} to write {path.name} into: make it first")
+    if not path.parent.is_dir():
+        raise InputError(f"there is no folder {path.parent} to write {path.name} into: make it first")
     write_pack(path, (load_dataset(n, note=_note).to_arrays() for n in wanted))
     click.echo(f"{len(wanted)} data sets, {path.stat().st_size / 1e6:.1f} MB: {path}")

@@ -31,7 +31,7 @@ def choose(name: str,  # the key asked for
     hint = f"did you mean {near[0]!r}? " if near else ""
     raise InputError(f"unknown {what} {name!r}: {hint}known are {', '.join(sorted(registry))}")
 
-# %% ../nbs/00_config.ipynb #d67b0a30
+# %% ../nbs/00_config.ipynb #55207997
 class Config:
     "Give a frozen dataclass conversion to and from dictionaries, and a digest of its content."
     def to_dict(self) -> dict:  # plain values only, ready for JSON
@@ -51,16 +51,17 @@ class Config:
         return dataclasses.replace(self, **changes)
 
     def digest(self) -> str:  # 10 hexadecimal digits
-        "Name the content: equal configurations have equal digests."
-        text = json.dumps(self.to_dict(), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:10]
+        "Name the content, whatever its `name`: equal configurations have equal digests."
+        plain = {f.name: f.default for f in dataclasses.fields(self)}
+        changed = {k: v for k, v in dataclasses.asdict(self).items() if k != "name" and v != plain[k]}
+        return hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:10]
 
 # %% ../nbs/00_config.ipynb #4607857f
 def _check(ok: bool, field: str, value, must: str) -> None:
     "Raise `InputError` unless `ok`."
     if not ok: raise InputError(f"{field} = {value!r} is not possible: it must be {must}")
 
-# %% ../nbs/00_config.ipynb #25d6fb93
+# %% ../nbs/00_config.ipynb #8b67d0cb
 @dataclass(frozen=True)
 class ModelConfig(Config):
     "Describe a network completely; `lgdcnn.models.build_model` turns it into a module."
@@ -73,20 +74,34 @@ class ModelConfig(Config):
     n_units: int = 3                 # residual units of the deep convolution
     kernel: int = 3                  # its kernel size; 1 lets no element see another
     conv_width: int = 512            # its number of filters
+    add: tuple[str, ...] = ()        # layers whose outputs are added to the last stage's, see L-G-DCNN-V1
+    channel_pool: int = 1            # largest of so many neighbouring channels goes on to the head
     n_targets: int = 1               # properties predicted together
 
     def __post_init__(self):
         _check(len(self.stages) > 0, "stages", self.stages, "at least one stage name")
         _check(self.d_model > 0 and self.d_model % 4 == 0, "d_model", self.d_model, "a positive multiple of 4")
         _check(self.kernel > 0 and self.kernel % 2 == 1, "kernel", self.kernel, "odd and positive")
-        for field in ("resolution", "n_units", "conv_width", "n_targets"):
+        for field in ("resolution", "n_units", "conv_width", "n_targets", "channel_pool"):
             _check(getattr(self, field) > 0, field, getattr(self, field), "positive")
 
-# %% ../nbs/00_config.ipynb #da9db974
+# %% ../nbs/00_config.ipynb #92c1b5e3
+_FUSED = ModelConfig("l-g-dcnn")
 MODELS = {m.name: m for m in (
-    ModelConfig("l-g-dcnn"),
+    _FUSED,
     ModelConfig("lstm", stages=("lstm",), resolution=5000),
+    ModelConfig("gru", stages=("gru",), resolution=5000),
+    ModelConfig("dcnn", stages=("dcnn",), resolution=5000),
     ModelConfig("dcnn-k1", stages=("dcnn",), resolution=5000, kernel=1, conv_width=256),
+    ModelConfig("ldcnn", stages=("lstm", "dcnn")),
+    ModelConfig("l-att-res-dcnn", stages=("lstm", "attention", "dcnn")),
+    _FUSED.replace(name="l-g-dcnn-v1", add=("attention-1", "attention-2"), channel_pool=3),
+    _FUSED.replace(name="l-g-dcnn-onehot", elements="onehot"),
+    _FUSED.replace(name="l-g-dcnn-2-units", n_units=2),
+    _FUSED.replace(name="l-g-dcnn-6-units", n_units=6),
+    _FUSED.replace(name="l-g-dcnn-no-gru", stages=("lstm", "attention", "attention", "dcnn")),
+    _FUSED.replace(name="l-g-dcnn-no-attention", stages=("lstm", "gru", "dcnn")),
+    _FUSED.replace(name="l-g-dcnn-no-cnn", stages=("lstm", "attention", "gru", "attention")),
 )}
 
 # %% ../nbs/00_config.ipynb #b6cb00b3

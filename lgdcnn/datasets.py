@@ -76,28 +76,32 @@ def _read_table(path: Path, target: str):
         raise InputError(f"{path} cannot be read as a table ({str(e).splitlines()[0]}): "
                          "it must be a CSV with a header line, or a parquet file") from e
 
-# %% ../nbs/03_datasets.ipynb #f3b20cfa
+# %% ../nbs/03_datasets.ipynb #14ea399e
 def _check_target(column, task: str | None, where: str) -> tuple[np.ndarray, str]:
     "Return targets and task; raises `InputError` for missing, infinite or textual values."
     import pandas as pd
     if column.isna().any():
         rows = np.flatnonzero(column.isna().to_numpy())
-        raise InputError(f"{where} has no target in {len(rows)} of {len(column)} rows, first in row {rows[0]}: drop them or fill them")
-    labels = pd.api.types.is_bool_dtype(column) or not pd.api.types.is_numeric_dtype(column)
-    if task is None: task = "classification" if pd.api.types.is_bool_dtype(column) else "regression"
+        raise InputError(f"{where} has no target in {len(rows)} of {len(column)} rows, first in row {rows[0]}: "
+                         "drop them or fill them")
+    truths = pd.api.types.is_bool_dtype(column)
+    task = task or ("classification" if truths else "regression")
     choose(task, {"regression": 0, "classification": 1}, "task")
-    if task == "classification": return (column.astype(int) if pd.api.types.is_bool_dtype(column) else column).to_numpy(), task
-    if labels: raise InputError(f"{where} has targets that are no numbers, like {_first_text(column)!r}: "
-                                "mend them, or say task='classification'")
-    values = column.to_numpy(dtype=np.float64)
+    if task == "classification": return (column.astype(int) if truths else column).to_numpy(), task
+    return _numbers(column, where), task
+
+def _numbers(column, where: str) -> np.ndarray:
+    "Return targets as numbers; raises `InputError` for text and infinities."
+    import pandas as pd
+    plain = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
+    values = column if plain else pd.to_numeric(column.astype(str), errors="coerce")
+    text = column[values.isna()]
+    if len(text): raise InputError(f"{where} has targets that are no numbers, like {str(text.iloc[0])!r}: "
+                                   "mend them, or say task='classification'")
+    values = values.to_numpy(dtype=np.float64)
     if not np.isfinite(values).all():
         raise InputError(f"{where} has an infinite target in row {np.flatnonzero(~np.isfinite(values))[0]}: drop it")
-    return values, task
-
-def _first_text(column):
-    "Return the first value that is no number."
-    import pandas as pd
-    return column[pd.to_numeric(column, errors="coerce").isna()].iloc[0] if column.dtype != bool else bool(column.iloc[0])
+    return values
 
 # %% ../nbs/03_datasets.ipynb #fcf28c28
 def _merge(formulas: np.ndarray, target: np.ndarray, group: np.ndarray, task: str):
@@ -114,12 +118,16 @@ def _report_duplicates(group: np.ndarray, where: str) -> None:
         warnings.warn(f"{where}: {n - n_unique} of {n} rows repeat a composition; they stay on one side of the split "
                       "(duplicates='merge' makes one row of them, duplicates='keep' silences this)", stacklevel=4)
 
-# %% ../nbs/03_datasets.ipynb #d755d8f9
+# %% ../nbs/03_datasets.ipynb #88c02573
 def _columns(frame, formula: str, target: str, where: str):
-    "Pick the two columns; raises `InputError` if one is missing or there are no rows."
+    "Pick the two columns; raises `InputError` if one is missing or doubled, or there are no rows."
+    names = list(map(str, getattr(frame, "columns", ())))
+    if not hasattr(frame, "iloc"):
+        raise InputError(f"{type(frame).__name__} is no table: pass a DataFrame, or the path of a file")
     for name in (formula, target):
-        if name not in frame.columns:
-            raise InputError(f"{where} has no column {name!r}: it has {', '.join(map(repr, map(str, frame.columns)))}")
+        if names.count(name) > 1: raise InputError(f"{where} has more than one column {name!r}: rename or drop one")
+        if name not in names:
+            raise InputError(f"{where} has no column {name!r}: it has {', '.join(map(repr, names))}")
     if not len(frame): raise InputError(f"{where} has no rows")
     return frame[formula].to_numpy(dtype=object), frame[target]
 
@@ -146,7 +154,8 @@ def from_frame(table,  # a DataFrame, or the path of a CSV or parquet file
     if splits is None: splits = [split_by_composition(formulas, fractions, seed)]
     import pandas as pd
     frame = pd.DataFrame({"formula": formulas, "target": values})
-    return Dataset(name or (path.stem if path else "table"), frame, unit, property or target, splits, task, source=where)
+    name = name or (path.stem if path else "table")
+    return Dataset(name, frame, unit, property or target, splits, task, source=where)
 
 Dataset.from_frame = staticmethod(from_frame)
 
@@ -163,7 +172,7 @@ def _files(metadata, dist: str):
     try: return metadata.files(dist) or []
     except metadata.PackageNotFoundError: return []
 
-# %% ../nbs/03_datasets.ipynb #43c5d729
+# %% ../nbs/03_datasets.ipynb #77d79764
 def _exp_formation_enthalpy() -> Dataset:
     "Read the embedded set and split it 70/10/20 with a fixed seed."
     import gzip
@@ -181,7 +190,7 @@ def _exp_formation_enthalpy() -> Dataset:
                    [split_by_composition(formulas, (0.1, 0.2), seed=0)],
                    citation="Wang et al., Sci. Rep. 11, 15496 (2021), doi 10.1038/s41598-021-94550-5",
                    licence="MIT, as part of pymatgen", source="pymatgen: exp_compounds.json.gz", symbol="dH_f",
-                   about="Measured enthalpy of formation from the elements: how much a solid gains by not falling apart into them.")
+                   about="Measured enthalpy of formation: what a solid gains by not falling apart into its elements.")
 
 # %% ../nbs/03_datasets.ipynb #5bec7d51
 def _from_cache(name: str, download: bool, note: Callable[[str], None]) -> Dataset:

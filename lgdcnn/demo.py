@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['DemoPlan', 'environment', 'run_demo', 'scores_text']
 
-# %% ../nbs/13a_demo.ipynb #3b3ba102
+# %% ../nbs/13a_demo.ipynb #7ab7c503
 import json
 import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
@@ -106,7 +106,7 @@ def _write_tables(tables: dict[str, list[pd.DataFrame]], folder: Path) -> None:
         frame = frame[first + [c for c in frame if c not in first]]
         write_atomic(folder / f"{name}.csv", frame.to_csv(index=False, float_format="%.7g", lineterminator="\n"))
 
-# %% ../nbs/13a_demo.ipynb #64451d21
+# %% ../nbs/13a_demo.ipynb #8a5d5a36
 def run_demo(results: str | Path,  # tables are written to the folder `demo` in it
              plan: DemoPlan = DemoPlan(),
              say: Callable[[str], None] = lambda text: None,  # told what happens, a line at a time
@@ -128,10 +128,10 @@ def _write_record(plan: DemoPlan, folder: Path, seconds: float) -> None:
     "Write run.json: everything the numbers depend on."
     record = {"plan": plan.__dict__, "models": {n: MODELS[n].to_dict() for n in plan.networks},
               "protocol": PROTOCOLS["fast"].replace(epochs=plan.epochs).to_dict(), "environment": environment(),
-              "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"), "seconds": round(seconds)}
+              "finished": datetime.now(UTC).isoformat(timespec="seconds"), "seconds": round(seconds)}
     write_atomic(folder / "run.json", json.dumps(record, indent=1) + "\n")
 
-# %% ../nbs/13a_demo.ipynb #cc6eb34e
+# %% ../nbs/13a_demo.ipynb #0572b976
 def scores_text(scores: pd.DataFrame) -> str:
     "Lay the scores out as text."
     lines = [f"{'model':16s}{'MAE (' + scores['unit'].iloc[0] + ')':>18s}{'RMSE':>9s}{'R2':>8s}{'seconds':>9s}"]
@@ -139,5 +139,5 @@ def scores_text(scores: pd.DataFrame) -> str:
         spread = f" ± {rows['mae'].std():.3f}" if len(rows) > 1 else ""
         mean = rows[["mae", "rmse", "r2", "seconds"]].mean()
         lines.append(f"{model:16s}{f'{mean.mae:.3f}{spread}':>18s}{mean.rmse:9.3f}{mean.r2:8.3f}{mean.seconds:9.0f}")
-    n = scores["n_test"].iloc[0]
-    return "\n".join([*lines, f"all on the same {n} test compounds; networks: {scores.groupby('model').size().max()} seed(s)"])
+    n, n_seeds = scores["n_test"].iloc[0], scores.groupby("model").size().max()
+    return "\n".join([*lines, f"all on the same {n} test compounds; networks: {n_seeds} seed(s)"])

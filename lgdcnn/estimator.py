@@ -24,7 +24,7 @@ from .tables import check_formulas, check_targets
 from .training import Rows, fit_network, resolve_device, resolve_precision
 from .training import predict as predict_network
 
-# %% ../nbs/09_estimator.ipynb #0315ea55
+# %% ../nbs/09_estimator.ipynb #2c55db33
 def _hold_out(formulas: list[str], y: np.ndarray, validation, seed: int):
     "Return (training formulas, y, held-out formulas, y); the last two are None if nothing is held out."
     if isinstance(validation, tuple | list):
@@ -35,7 +35,8 @@ def _hold_out(formulas: list[str], y: np.ndarray, validation, seed: int):
     if not 0 <= fraction < 1: raise InputError(f"validation = {fraction!r} is not possible: it must be a fraction in [0, 1)")
     split = split_by_composition(formulas, (fraction, 0.0), seed)
     if not len(split.val): return formulas, y, None, None
-    if not len(split.train): raise InputError("no rows are left to train on: pass more rows or a smaller validation fraction")
+    if not len(split.train):
+        raise InputError("no rows are left to train on: pass more rows or a smaller validation fraction")
     pick = lambda rows: [formulas[i] for i in rows]
     return pick(split.train), y[split.train], pick(split.val), y[split.val]
 
@@ -236,7 +237,7 @@ def save(self: LGDCNNRegressor, path: str | Path) -> Path:
              "target": self.target_, "seed": self.seed, "n_models": len(self.networks_), "history": self.history_}
     return write_atomic(path, to_bytes(tensors, {"lgdcnn": json.dumps(facts)}))
 
-# %% ../nbs/09_estimator.ipynb #af08ef8f
+# %% ../nbs/09_estimator.ipynb #ef27c2f9
 def _read_file(path: Path) -> tuple[dict, dict]:  # facts, tensors
     "Read a model file; raises `InputError` if it is missing, damaged or of another kind."
     from safetensors import SafetensorError, safe_open
@@ -247,12 +248,13 @@ def _read_file(path: Path) -> tuple[dict, dict]:  # facts, tensors
             if text is None: raise InputError(f"{str(path)!r} is a safetensors file, but no lgdcnn model")
             facts, tensors = json.loads(text), {k: f.get_tensor(k) for k in f.keys()}
     except (SafetensorError, json.JSONDecodeError, OSError) as e:
-        raise InputError(f"{str(path)!r} is no model file, or damaged ({str(e).splitlines()[0]}): save the model again") from None
+        reason = str(e).splitlines()[0]
+        raise InputError(f"{str(path)!r} is no model file, or damaged ({reason}): save the model again") from None
     if facts.get("format") != _FORMAT:
         raise InputError(f"{str(path)!r} has format {facts.get('format')!r}, this version reads {_FORMAT}: update lgdcnn")
     return facts, tensors
 
-# %% ../nbs/09_estimator.ipynb #24afc538
+# %% ../nbs/09_estimator.ipynb #878cfca3
 @patch(cls_method=True)
 def load(cls: LGDCNNRegressor, path: str | Path, device: str = "auto") -> LGDCNNRegressor:
     "Read a saved model; raises `InputError` if the file is missing, damaged or of another kind."
@@ -267,7 +269,8 @@ def load(cls: LGDCNNRegressor, path: str | Path, device: str = "auto") -> LGDCNN
         self.scores_ = tensors.pop("scores").numpy()
         self.networks_ = [_restore(self.config_, tensors, k, self.device_) for k in range(self.n_models)]
     except (KeyError, TypeError, RuntimeError) as e:
-        raise InputError(f"{str(path)!r} is damaged ({type(e).__name__}: {str(e).splitlines()[0]}): save the model again") from None
+        reason = f"{type(e).__name__}: {str(e).splitlines()[0]}"
+        raise InputError(f"{str(path)!r} is damaged ({reason}): save the model again") from None
     return self
 
 def _restore(config: ModelConfig, tensors: dict, k: int, device):

@@ -38,13 +38,14 @@ class FetchError(RuntimeError):
 def _silent(message: str) -> None:
     "Ignore a progress note."
 
-# %% ../nbs/02d_fetching.ipynb #54a292d5
+# %% ../nbs/02d_fetching.ipynb #ac7eb14a
 def verify(file: SourceFile,  # what the bytes should be
            data: bytes,  # what came
           ) -> bytes:  # `data`
     "Return `data` if it is the published file; raises `FetchError` otherwise."
     if len(data) != file.bytes:
-        raise FetchError(f"{file.member}: {len(data):,} bytes came instead of {file.bytes:,}: the download is broken, try again")
+        raise FetchError(f"{file.member}: {len(data):,} bytes came instead of {file.bytes:,}: "
+                         "the download is broken, try again")
     if hashlib.sha256(data).hexdigest() != file.sha256:
         raise FetchError(f"{file.member}: the content is not the published one (SHA-256 differs): refused")
     return data
@@ -120,8 +121,9 @@ def _workplace(note: Callable[[str], None]):
             for old in root.glob("fetch-*") if alone else (): shutil.rmtree(old, ignore_errors=True)
             with tempfile.TemporaryDirectory(prefix="fetch-", dir=root) as folder: yield Path(folder)
 
-# %% ../nbs/02d_fetching.ipynb #535e6d08
+# %% ../nbs/02d_fetching.ipynb #d6269356
 WHEEL = "mat_discover-1.1.0-py2.py3-none-any.whl"
+_ROOM = 150_000_000  # bytes: pip holds the wheel twice for a moment, and 29 MB stay
 WHEEL_SHA256 = "05babc825e3fc98aabf30a9bdcf1ae67c061f3baee6126eece40d7f552cd1fa7"
 _INSIDE = "mat_discover/CrabNet/data/"
 _PIP = ["-m", "pip", "download", "--quiet", "--no-input", "--disable-pip-version-check", "--no-deps",
@@ -137,7 +139,7 @@ def _watch(process: subprocess.Popen, folder: Path, note: Callable[[str], None],
             seen = max((p.stat().st_size for p in folder.rglob("*") if p.is_file()), default=0) // 10_000_000
             if seen > said: note(f"{10 * seen} of 48 MB"); said = seen
 
-# %% ../nbs/02d_fetching.ipynb #dc490547
+# %% ../nbs/02d_fetching.ipynb #ba567560
 def pip_download(folder: Path,  # an empty folder
                  note: Callable[[str], None] = _silent,  # receives lines of progress
                  deadline: float = 600,  # seconds until pip is stopped
@@ -146,7 +148,8 @@ def pip_download(folder: Path,  # an empty folder
     (folder / "requirements.txt").write_text(f"mat_discover==1.1.0 --hash=sha256:{WHEEL_SHA256}\n")
     command = [sys.executable, *_PIP, "--dest", str(folder), "--requirement", str(folder / "requirements.txt")]
     with open(folder / "log", "w+") as log:
-        try: process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, env=os.environ | {"TMPDIR": str(folder)})
+        env = os.environ | {"TMPDIR": str(folder)}
+        try: process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, env=env)
         except OSError as e: raise FetchError(f"pip could not be started ({e})") from e
         try: _watch(process, folder, note, deadline)
         finally: process.kill(); process.wait()
@@ -157,7 +160,8 @@ def pip_download(folder: Path,  # an empty folder
 
 def _reason(lines: list[str]) -> str:
     "Pick the line of pip's output that says why."
-    return next((line for line in lines if line.startswith("ERROR")), lines[-1])[:300]
+    errors = (line for line in lines if line.startswith("ERROR") and line != "ERROR: Exception:")  # a traceback's head
+    return next(errors, lines[-1])[:300]
 
 def check_wheel(path: Path,  # a file that should be the wheel
                ) -> Path:  # `path`
@@ -167,7 +171,7 @@ def check_wheel(path: Path,  # a file that should be the wheel
     if digest != WHEEL_SHA256: raise InputError(f"{path} is not {WHEEL} (SHA-256 differs): refused")
     return path
 
-# %% ../nbs/02d_fetching.ipynb #6dffc3ce
+# %% ../nbs/02d_fetching.ipynb #29fbae80
 def url_download(file: SourceFile,  # what to bring, and from where
                  silence: float = 20,  # seconds without a byte until the server is given up
                  deadline: float = 300,  # seconds for the whole file
@@ -177,8 +181,12 @@ def url_download(file: SourceFile,  # what to bring, and from where
     try:
         with urllib.request.urlopen(request, timeout=silence) as reply: data = _receive(reply, file.bytes, deadline)
     except (OSError, http.client.HTTPException, ValueError) as e:
-        raise FetchError(f"{file.url} did not answer as it should ({e or type(e).__name__}): check the network") from e
+        raise FetchError(f"{file.url} did not answer as it should ({_one_line(e)}): check the network") from e
     return verify(file, data)
+
+def _one_line(e: Exception) -> str:
+    "Return an error's text without line breaks, or its kind."
+    return " ".join(str(e).split()) or type(e).__name__
 
 def _receive(reply, length: int, deadline: float) -> bytes:
     "Read a reply until it ends, is longer than it may be, or takes too long."
@@ -188,13 +196,14 @@ def _receive(reply, length: int, deadline: float) -> bytes:
         if time.monotonic() > stop: raise TimeoutError(f"only {len(data):,} of {length:,} bytes in {deadline:.0f} s")
     return data
 
-# %% ../nbs/02d_fetching.ipynb #34620fed
+# %% ../nbs/02d_fetching.ipynb #a43fa52e
 def _find_wheel(wheel: Path | None, folder: Path, note: Callable[[str], None]) -> Path | None:
     "Return the caller's wheel, the one kept in the cache, or the one that pip brings; None if there is none."
     if wheel: return check_wheel(Path(wheel))
     kept = cache_path() / WHEEL
     if kept.is_file():
         with contextlib.suppress(InputError): return check_wheel(kept)
+    if shutil.disk_usage(folder).free < _ROOM: raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     note("downloading the benchmark tables through pip (48 MB)")
     try: os.replace(pip_download(folder, note), kept)
     except (FetchError, InputError) as e:

@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['STAGES', 'layer_names', 'CompositionNetwork', 'build_model', 'n_parameters']
 
-# %% ../nbs/05_models.ipynb #51fc8268
+# %% ../nbs/05_models.ipynb #1b82c97b
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 
 from . import layers
-from .config import InputError, ModelConfig, choose
+from .config import ModelConfig, choose
 from .elements import element_table
 from .layers import Embedder, Head, Packed
 
@@ -28,7 +28,7 @@ def layer_names(stages: tuple[str, ...]) -> tuple[str, ...]:  # one for each pla
         names.append(f"{stage}-{seen[stage]}" if stages.count(stage) > 1 else stage)
     return tuple(names)
 
-# %% ../nbs/05_models.ipynb #24903236
+# %% ../nbs/05_models.ipynb #794f459d
 class CompositionNetwork(nn.Module):
     "Chain embedder, stages and head as a `ModelConfig` says."
     def __init__(self, config: ModelConfig):
@@ -40,18 +40,26 @@ class CompositionNetwork(nn.Module):
         for name in config.stages:
             if name not in self.stages: self.stages[name] = choose(name, STAGES, "stage")(width, config)
             width = self.stages[name].d_out
-        self.head = Head(width, config.n_targets)
+        for place in config.add: choose(place, dict.fromkeys(self.layer_names), "layer to add")
+        if config.add or config.channel_pool > 1: self.layer_names += ("merged",)
+        self.head = Head(width // config.channel_pool, config.n_targets)
 
     def outputs(self, packed: Packed) -> Iterator[tuple[str, Tensor]]:  # (layer name, (T, d)) in order
         "Yield the rows that leave each layer."
-        x = self.embedder(packed)
+        x, kept = self.embedder(packed), {}
         yield "input", x
         for place, stage in zip(self.layer_names[1:], self.config.stages):
-            x = self.stages[stage](x, packed)
+            x = kept[place] = self.stages[stage](x, packed)
             yield place, x
+        if "merged" in self.layer_names: yield "merged", self._merge(x, kept)
+
+    def _merge(self, x: Tensor, kept: dict[str, Tensor]) -> Tensor:
+        "Add the outputs of earlier layers and keep the largest of neighbouring channels (L-G-DCNN-V1)."
+        for place in self.config.add: x = x + kept[place]
+        return nn.functional.max_pool1d(x, self.config.channel_pool)
 
     def forward(self, packed: Packed) -> tuple[Tensor, Tensor]:  # mu and log-scale, (B, n_targets)
-        for _, x in self.outputs(packed): pass
+        *_, (_, x) = self.outputs(packed)
         results = self.head(x, packed)
         return tuple(torch.empty_like(r).index_copy(0, packed.order, r) for r in results)
 

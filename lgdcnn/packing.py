@@ -42,7 +42,7 @@ class ArraySet:
         rows = getattr(self.splits[fold], which)
         return self.compositions[rows], self.target[rows]
 
-# %% ../nbs/02c_packing.ipynb #d5e57ff9
+# %% ../nbs/02c_packing.ipynb #44993525
 def _columns(s: ArraySet) -> dict[str, np.ndarray]:
     "Write a set as named one-dimensional columns."
     columns = {"numbers": s.compositions.numbers.astype(np.uint8), "counts": s.compositions.n_elements.astype(np.uint8),
@@ -56,7 +56,7 @@ def _from_columns(head: dict, columns: dict[str, np.ndarray]) -> ArraySet:
     offsets = np.append(0, np.cumsum(columns["counts"], dtype=np.int64))
     compositions = Compositions(columns["numbers"].astype(np.int16), columns["fractions"], offsets)
     n = len(columns["target"])
-    if not len(compositions) == n or offsets[-1] != len(compositions.numbers): raise ValueError("columns of unequal length")
+    if len(compositions) != n or offsets[-1] != len(compositions.numbers): raise ValueError("unequal columns")
     splits = [Split.from_parts(p) for p in columns["parts"].reshape(-1, n)]
     text = columns.get("formulas")
     formulas = None if text is None else text.tobytes().decode().split("\n")

@@ -43,14 +43,15 @@ class Split:
         return Split(*(rows[keep[rows]] if part in which else rows
                        for part, rows in ((p, getattr(self, p)) for p in PARTS)))
 
-# %% ../nbs/02b_splits.ipynb #0417cd17
+# %% ../nbs/02b_splits.ipynb #b7bb8497
 def _n_parts(n: int, fractions: tuple) -> tuple[int, int]:
     "Return the number of compositions for validation and test; raises `InputError` if none is left to train."
     if not all(0 <= f < 1 for f in fractions) or sum(fractions) >= 1:
-        raise InputError(f"fractions = {fractions!r}: the shares of validation and test must be in [0, 1) and add to less than 1")
+        raise InputError(f"fractions = {fractions!r}: the shares of validation and test must be in [0, 1) "
+                         "and add to less than 1")
     counts = [max(1, round(f * n)) if f else 0 for f in fractions]
     if sum(counts) >= n:
-        raise InputError(f"{n} different compositions are too few to split into training, validation and test: add rows")
+        raise InputError(f"{n} different compositions are too few to split into three parts: add rows")
     return tuple(counts)
 
 def split_by_composition(formulas,  # N formulas, or their `Compositions`

@@ -6,13 +6,12 @@
 __all__ = ['resolve_device', 'resolve_precision', 'autocast', 'epoch_batches', 'predict', 'Rows', 'TrainingError', 'fit_network',
            'mean_absolute_error']
 
-# %% ../nbs/08_training.ipynb #0873ff59
+# %% ../nbs/08_training.ipynb #ef435d1f
 import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 

@@ -1,0 +1,151 @@
+"Commands answer on stdout, speak on stderr, and end a mistake with one line and exit code 2."
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from lgdcnn.cli import main
+
+
+def run(*args):
+    r = CliRunner().invoke(main, [str(a) for a in args])
+    return r.exit_code, r.stdout, r.stderr
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory, embedded):
+    "A table of one's own, as CSV, with the sodium nitride trap, and a model trained on it."
+    folder = tmp_path_factory.mktemp("own")
+    frame = embedded.frame.iloc[:120].rename(columns={"target": "enthalpy"}).assign(note="x")
+    frame.loc[len(frame)] = ["NaN", -0.5, "sodium nitride"]
+    frame.to_csv(folder / "own.csv", index=False)
+    code, out, err = run("train", folder / "own.csv", "--target", "enthalpy", "--out", folder / "m.lgdcnn",
+                         "--architecture", "dcnn-k1", "--epochs", 3, "--quiet")
+    assert (code, err) == (0, f"saved {folder / 'm.lgdcnn'}\n") and out.startswith("validation MAE ")
+    return folder
+
+
+def test_predictions_agree_with_the_package(own):
+    from lgdcnn import LGDCNNRegressor
+    mean, std = LGDCNNRegressor.load(own / "m.lgdcnn").predict(["NaCl", "Fe2O3"], return_std=True)
+    code, out, err = run("predict", own / "m.lgdcnn", "NaCl", "Fe2O3", "--coverage", 0.5, "--format", "json")
+    rows = json.loads(out)
+    assert code == 0 and err == "" and [r["formula"] for r in rows] == ["NaCl", "Fe2O3"]
+    assert np.allclose([r["prediction"] for r in rows], mean) and np.allclose([r["std"] for r in rows], std)
+
+
+def test_a_csv_keeps_its_rows_and_columns(own):
+    code, out, err = run("predict", own / "m.lgdcnn", "--csv", own / "own.csv", "--out", own / "out.csv", "--coverage", 0.5)
+    assert (code, out, err) == (0, "", "")
+    given, answer = (pd.read_csv(own / f, keep_default_na=False) for f in ("own.csv", "out.csv"))
+    assert list(answer) == ["formula", "enthalpy", "note", "prediction", "std", "lower", "upper"]
+    assert answer["formula"].tolist() == given["formula"].tolist() and answer["formula"].iloc[-1] == "NaN"
+    assert (answer["lower"] < answer["upper"]).all()
+
+
+def test_csv_on_stdout_can_be_piped(own):
+    from io import StringIO
+    code, out, err = run("predict", own / "m.lgdcnn", "MgO", "--format", "csv", "--coverage", 0.5)
+    assert list(pd.read_csv(StringIO(out))) == ["formula", "prediction", "std", "lower", "upper"]
+
+
+def test_parquet_trains_too(own, tmp_path):
+    pd.read_csv(own / "own.csv", keep_default_na=False).to_parquet(tmp_path / "own.parquet")
+    code, out, _ = run("train", tmp_path / "own.parquet", "--target", "enthalpy", "--out", tmp_path / "m.lgdcnn",
+                       "--architecture", "dcnn-k1", "--epochs", 1, "--quiet")
+    assert code == 0 and (tmp_path / "m.lgdcnn").exists()
+
+
+def test_a_named_data_set_is_scored_on_its_test_rows(tmp_path):
+    code, out, _ = run("train", "exp_formation_enthalpy", "--out", tmp_path / "m.lgdcnn", "--architecture", "dcnn-k1",
+                       "--epochs", 1, "--quiet")
+    assert code == 0 and "test MAE" in out and "eV/atom (427 rows)" in out
+
+
+TABLES = {
+    "good": "formula,gap\nNaCl,1\nKCl,2\n", "nan": "formula,gap\nNaCl,1\nKCl,\n", "text": "formula,gap\nNaCl,1\nKCl,n/a\n",
+    "infinite": "formula,gap\nNaCl,inf\nKCl,1\n", "formula": "formula,gap\nNaCl,1\nKClx,2\n", "zero": "formula,gap\nNaCl0,1\n",
+    "negative": "formula,gap\nNa-1Cl,1\n", "element": "formula,gap\nNaCl,1\nXxO,2\n", "header": "formula,gap\n", "empty": "",
+    "columns": "composition,gap\nNaCl,1\n", "binary": "\x00\x01\x02",
+}
+BAD_TRAINING = {
+    "nan": "row 1: the target is ''", "text": "row 1: the target is 'n/a'", "infinite": "row 0: the target is 'inf'",
+    "formula": "row 1: cannot read formula 'KClx'", "zero": "row 0: .*zero", "negative": "row 0: .*negative",
+    "element": "row 1: .*not an element", "header": "no formulas were given", "empty": "not a table",
+    "columns": "no formula column 'formula': its columns are 'composition', 'gap'", "binary": "no formula column|not a table",
+}
+
+
+@pytest.mark.parametrize("kind", BAD_TRAINING)
+def test_bad_tables_end_training(kind, tmp_path):
+    import re
+    (tmp_path / "t.csv").write_text(TABLES[kind])
+    code, out, err = run("train", tmp_path / "t.csv", "--target", "gap", "--out", tmp_path / "m.lgdcnn", "--quiet")
+    assert (code, out, len(err.splitlines())) == (2, "", 1), err
+    assert re.search(BAD_TRAINING[kind], err), err
+    assert [p.name for p in tmp_path.iterdir()] == ["t.csv"], "something was left behind"
+
+
+BAD_COMMANDS = {
+    "no command of that name": (["trian"], "No such command"),
+    "unknown option": (["train", "x.csv", "--targte", "gap", "--out", "m"], "No such option"),
+    "missing option": (["train", "{t}"], "Missing option '--out'"),
+    "no target": (["train", "{t}", "--out", "{d}/m"], "say which column to learn with --target"),
+    "wrong target": (["train", "{t}", "--target", "bandgap", "--out", "{d}/m"], "no target column 'bandgap'"),
+    "no file": (["train", "{d}/none.csv", "--target", "gap", "--out", "{d}/m"], "there is no file"),
+    "no data set": (["train", "exp_formation_entalpy", "--out", "{d}/m"], "did you mean 'exp_formation_enthalpy'"),
+    "no folder": (["train", "{t}", "--target", "gap", "--out", "{d}/no/m"], "there is no folder"),
+    "architecture": (["train", "{t}", "--target", "gap", "--out", "{d}/m", "--architecture", "l-g"], "unknown architecture"),
+    "epochs": (["train", "{t}", "--target", "gap", "--out", "{d}/m", "--epochs", "0"], "epochs = 0"),
+    "epochs text": (["train", "{t}", "--target", "gap", "--out", "{d}/m", "--epochs", "ten"], "not a valid integer"),
+    "device": (["train", "{t}", "--target", "gap", "--out", "{d}/m", "--device", "warp"], "warp"),
+    "no model": (["predict", "{d}/none.lgdcnn", "NaCl"], "there is no model file"),
+    "damaged model": (["predict", "{t}", "NaCl"], "no model file, or damaged"),
+    "nothing to predict": (["predict", "{m}"], "one of the two"),
+    "two sources": (["predict", "{m}", "NaCl", "--csv", "{t}"], "one of the two"),
+    "bad formula": (["predict", "{m}", "NaCl", "Fe2O3)"], "row 1: cannot read formula 'Fe2O3)'"),
+    "coverage": (["predict", "{m}", "NaCl", "--coverage", "1.5"], "between 0 and 1"),
+    "too much coverage": (["predict", "{m}", "NaCl", "--coverage", "0.999"], "held-out rows"),
+    "no column": (["predict", "{m}", "--csv", "{t}", "--formula", "composition"], "no formula column 'composition'"),
+    "no out folder": (["predict", "{m}", "NaCl", "--out", "{d}/no/out.csv"], "there is no folder"),
+    "figure": (["figures", "fig01_party"], "did you mean 'fig01_parity'"),
+    "demo folder": (["demo", "--out", "{t}"], "cannot be made"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_COMMANDS)
+def test_mistakes_are_one_line_and_exit_code_2(case, own, tmp_path):
+    args, message = BAD_COMMANDS[case]
+    (tmp_path / "t.csv").write_text(TABLES["good"])
+    places = {"t": tmp_path / "t.csv", "d": tmp_path, "m": own / "m.lgdcnn"}
+    code, out, err = run(*(a.format(**places) for a in args))
+    assert (code, out, len(err.splitlines())) == (2, "", 1), (out, err)
+    assert message in err
+    assert [p.name for p in tmp_path.iterdir()] == ["t.csv"], "something was left behind"
+
+
+def test_a_failure_is_exit_code_1(own, monkeypatch):
+    import lgdcnn.estimator
+    def broken(*args, **kw): raise RuntimeError("the network\nis on fire")
+    monkeypatch.setattr(lgdcnn.estimator.LGDCNNRegressor, "predict", broken)
+    code, out, err = run("predict", own / "m.lgdcnn", "NaCl")
+    assert (code, out) == (1, "") and err.startswith("Error: RuntimeError: the network is on fire")
+    assert isinstance(CliRunner().invoke(main, ["--debug", "predict", str(own / "m.lgdcnn"), "NaCl"]).exception, RuntimeError)
+
+
+def test_help_is_quick_and_complete():
+    code, out, _ = run("--help")
+    assert code == 0 and all(word in out for word in ("demo", "train", "predict", "figures", "datasets"))
+    probe = "import sys, lgdcnn.cli; assert not {'torch', 'pandas'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", probe], check=True)
+
+
+def test_the_installed_command(own):
+    from pathlib import Path
+    command = Path(sys.executable).with_name("lgdcnn")
+    r = subprocess.run([command, "predict", own / "m.lgdcnn", "Fe2O3x"], capture_output=True, text=True)
+    assert (r.returncode, r.stdout) == (2, "") and "row 0: cannot read formula 'Fe2O3x'" in r.stderr

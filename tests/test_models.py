@@ -1,0 +1,164 @@
+"What must hold for every network, whatever its weights."
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lgdcnn.composition import SYMBOLS, featurize
+from lgdcnn.config import MODELS, InputError
+from lgdcnn.layers import Attention, CompositionTensors, ElementConv, collect, jitter, spread
+from lgdcnn.models import build_model, n_parameters
+
+# Narrow versions for the many random cases; test_full_width repeats the main truths with the networks as they are used.
+NETS = {name: build_model(config.replace(d_model=96, conv_width=96), seed=1).eval() for name, config in MODELS.items()}
+amounts = st.integers(1, 40)
+formulas = st.dictionaries(st.sampled_from(SYMBOLS[1:95]), amounts, min_size=1, max_size=8)
+
+
+def text(parts, factor=1):
+    return "".join(f"{s}{n * factor}" for s, n in parts.items())
+
+
+@torch.no_grad()
+def predict(net, written):
+    data = CompositionTensors(featurize(written))
+    return torch.cat(net(data.pack(torch.arange(len(written)))), dim=1).double().numpy()
+
+
+def test_the_papers_number_of_parameters():
+    assert n_parameters(build_model(MODELS["l-g-dcnn"])) == 8_635_911
+
+
+@pytest.mark.parametrize("name", MODELS)
+@settings(max_examples=10, deadline=None)
+@given(st.lists(formulas, min_size=1, max_size=6), st.integers(2, 9), st.randoms(use_true_random=False))
+def test_spelling_and_company_change_nothing(name, parts, factor, random):
+    "Order of elements, scale of amounts, other formulas in the batch (also longer ones): same prediction."
+    net = NETS[name]
+    together = predict(net, [text(p) for p in parts])
+    shuffled = []
+    for p in parts:
+        items = list(p.items())
+        random.shuffle(items)
+        shuffled.append(text(dict(items), factor))
+    long = "Fe60Cr20Ni10Mn3Si2Mo2V1W1Co1Nb1Ti1Al1C1"
+    assert np.allclose(together, predict(net, shuffled), atol=1e-5)
+    assert np.allclose(together, predict(net, [long, *(text(p) for p in parts), "H"])[1:-1], atol=1e-5)
+    assert np.allclose(together, np.concatenate([predict(net, [text(p)]) for p in parts]), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_full_width(name):
+    net = build_model(MODELS[name], seed=2).eval()
+    written = ["Ca3(PO4)2", "NaCl", "Fe60Cr20Ni10Mn3Si2Mo2V1W1Co1Nb1Ti1Al1C1", "H"]
+    together = predict(net, written)
+    assert np.allclose(together, np.concatenate([predict(net, [f]) for f in written]), atol=1e-5)
+    assert np.allclose(together[:2], predict(net, ["O8P2Ca3", "Cl2Na2"]), atol=1e-5)
+
+
+def test_brackets_change_nothing():
+    a, b = predict(NETS["l-g-dcnn"], ["Ca3(PO4)2", "Ca3P2O8"])
+    assert np.allclose(a, b, atol=1e-6)
+
+
+def packed_batch(*written):
+    return CompositionTensors(featurize(written)).pack(torch.arange(len(written)))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(formulas, min_size=1, max_size=6))
+def test_attention_is_shared_among_real_elements(parts):
+    packed = packed_batch(*(text(p) for p in parts))
+    attention = Attention(16, None)
+    weights = attention.weights(torch.randn(len(packed.numbers), 16) * 3, packed)
+    assert torch.allclose(spread(weights, packed).sum(1), torch.ones(len(parts), 1), atol=1e-6)
+    assert (weights > 0).all()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_no_gradient_crosses_formulas_or_reaches_padding(name, monkeypatch):
+    packed = packed_batch("LiFePO4", "NaCl", "Fe")
+    net = NETS[name]
+    x = net.embedder(packed).detach()
+    table = spread(x, packed).requires_grad_()     # (B, n_max, d), with holes where there is no element
+    rows = collect(table, packed)
+    monkeypatch.setattr(net.embedder, "forward", lambda _: rows)
+    net(packed)[0][1].sum().backward()             # the prediction of NaCl alone
+    grad = table.grad.abs().sum(-1)
+    assert rows.shape == x.shape and torch.equal(rows, x)
+    assert (grad[1, :2] > 0).all()
+    assert (grad[1, 2:] == 0).all() and (grad[0] == 0).all() and (grad[2] == 0).all()
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(formulas, min_size=1, max_size=5), st.sampled_from([1, 3, 5]))
+def test_convolution_is_torchs_own_on_each_formula(parts, kernel):
+    packed = packed_batch(*(text(p) for p in parts))
+    conv, x = ElementConv(6, 4, kernel), torch.randn(len(packed.numbers), 6)
+    weight = conv.linear.weight.unflatten(1, (kernel, 6)).transpose(1, 2)
+    mine, theirs = spread(conv(x, packed), packed), spread(x, packed)
+    for b, n in enumerate(packed.n_elements.tolist()):
+        alone = F.conv1d(theirs[b:b + 1, :n].transpose(1, 2), weight, conv.linear.bias, padding=kernel // 2)[0].T
+        assert torch.allclose(mine[b, :n], alone, atol=1e-5)
+
+
+def test_local_and_global():
+    "Only in DCNN-K1 is an element's vector independent of its partners."
+    packed = packed_batch("Fe2O3", "Fe2S3")
+    iron = {name: list(net.outputs(packed))[-1][1][packed.numbers == 26] for name, net in NETS.items()}
+    assert torch.allclose(*iron["dcnn-k1"], atol=1e-6)
+    assert all((x[0] - x[1]).abs().max() > 1e-3 for name, x in iron.items() if name != "dcnn-k1")
+
+
+def test_jitter_keeps_sums_and_order_of_rows():
+    packed = packed_batch("LiFePO4", "NaCl", "Fe")
+    noisy = jitter(packed, 0.02, torch.Generator().manual_seed(0))
+    assert torch.allclose(spread(noisy.fractions[:, None], noisy).sum(1), torch.ones(3, 1))
+    assert not torch.equal(noisy.fractions, packed.fractions) and torch.equal(noisy.numbers, packed.numbers)
+    assert spread(noisy.fractions[:, None], noisy)[2, 0] == 1  # pure iron stays pure
+    assert jitter(packed, 0.0, torch.Generator()) is packed
+
+
+SIZES = {  # trainable parameters added up by hand: embedding with two scales, stages, head
+    "lstm": 102_912 + 3 + 1_576_960 + 1_539,
+    "gru": 102_912 + 3 + 1_182_720 + 1_539,
+    "dcnn": 102_912 + 3 + 7 * 786_944 + 1_539,
+    "dcnn-k1": 102_912 + 3 + (512 * 256 + 256) + 6 * (256 * 256 + 256) + (3 * 256 + 3),
+    "ldcnn": 102_912 + 3 + 1_576_960 + 7 * 786_944 + 1_539,
+    "l-att-res-dcnn": 102_912 + 3 + 1_576_960 + 263_169 + 7 * 786_944 + 1_539,
+    "l-g-dcnn": 8_635_911,
+    "l-g-dcnn-v1": 8_635_911 - 3 * (512 - 170),
+    "l-g-dcnn-onehot": 8_635_911 - 512 * (200 - 118),
+    "l-g-dcnn-2-units": 8_635_911 - 2 * 786_944,
+    "l-g-dcnn-6-units": 8_635_911 + 6 * 786_944,
+    "l-g-dcnn-no-gru": 8_635_911 - 1_182_720,
+    "l-g-dcnn-no-attention": 8_635_911 - 263_169,
+    "l-g-dcnn-no-cnn": 8_635_911 - 7 * 786_944,
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_size_by_hand(name):
+    assert n_parameters(build_model(MODELS[name])) == SIZES[name]
+
+
+def test_v1_adds_and_pools():
+    packed, net = packed_batch("LiFePO4", "NaCl"), NETS["l-g-dcnn-v1"]
+    out = dict(net.outputs(packed))
+    total = out["dcnn"] + out["attention-1"] + out["attention-2"]
+    assert torch.equal(out["merged"], total.unflatten(1, (-1, 3)).amax(2))
+
+
+def test_shared_attention_is_one_module():
+    names = [n for n, _ in NETS["l-g-dcnn"].named_parameters() if "attention" in n]
+    assert len(names) == 4  # two linear maps, weight and bias each
+
+
+@pytest.mark.parametrize("change, message", [
+    ({"stages": ("lstn",)}, "did you mean 'lstm'"), ({"elements": "mat3vec"}, "did you mean 'mat2vec'"),
+    ({"stages": ()}, "at least one stage"), ({"d_model": 30}, "multiple of 4"), ({"kernel": 4}, "odd"),
+    ({"conv_width": 0}, "positive")])
+def test_impossible_networks_are_refused(change, message):
+    with pytest.raises(InputError, match=message): build_model(MODELS["lstm"].replace(**change))

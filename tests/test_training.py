@@ -1,0 +1,119 @@
+"The loop learns, repeats itself exactly, and says so when it cannot go on."
+import numpy as np
+import pytest
+import torch
+
+from lgdcnn.composition import featurize
+from lgdcnn.config import MODELS, PROTOCOLS, InputError
+from lgdcnn.layers import CompositionTensors
+from lgdcnn.losses import LOSSES, METRICS
+from lgdcnn.models import build_model
+from lgdcnn.training import (
+    Rows,
+    TrainingError,
+    epoch_batches,
+    fit_network,
+    mean_absolute_error,
+    predict,
+    resolve_device,
+    resolve_precision,
+)
+
+SMALL = MODELS["l-g-dcnn"].replace(d_model=64, conv_width=64)
+
+
+@pytest.fixture(scope="module")
+def few(embedded):
+    formulas, y = (a[:32] for a in embedded.part("train"))
+    z = torch.as_tensor((y - y.mean()) / y.std(), dtype=torch.float32)[:, None]
+    return Rows(CompositionTensors(featurize(formulas)), z)
+
+
+def test_thirty_two_rows_are_learned_by_heart(few):
+    config = PROTOCOLS["fast"].replace(epochs=250, batch_size=32, learning_rate=3e-3, jitter=0.0, weight_decay=0.0)
+    net = build_model(SMALL)
+    history = fit_network(net, few, config)
+    assert mean_absolute_error(net, few) < 0.02
+    assert [line["epoch"] for line in history] == list(range(1, 251))
+
+
+def weights(seed, few, **changes):
+    net = build_model(SMALL, seed)
+    fit_network(net, few, PROTOCOLS["fast"].replace(epochs=3, batch_size=8, **changes), seed)
+    return torch.nn.utils.parameters_to_vector(net.parameters())
+
+
+def test_same_seed_same_weights_to_the_last_bit(few):
+    torch.manual_seed(5)
+    first = weights(1, few)
+    torch.manual_seed(6)  # the caller's random state has no say
+    assert torch.equal(first, weights(1, few))
+    assert not torch.equal(first, weights(2, few))
+
+
+def test_training_leaves_the_callers_random_state(few):
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    weights(1, few)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_averaging_and_jitter_change_the_weights(few):
+    base = weights(1, few)
+    assert not torch.equal(base, weights(1, few, average="none"))
+    assert not torch.equal(base, weights(1, few, jitter=0.0))
+
+
+def test_the_best_epoch_is_what_comes_back(few):
+    config = PROTOCOLS["fast"].replace(epochs=15, batch_size=8, learning_rate=2e-2, average="none", select="best", grad_clip=0.0)
+    net = build_model(SMALL)
+    history = fit_network(net, few, config, validation=few)
+    errors = [line["val_mae"] for line in history]
+    assert mean_absolute_error(net, few) == pytest.approx(min(errors), rel=1e-5)
+    assert min(errors) < errors[-1], "the learning rate is meant to make the last epoch not the best"
+
+
+def test_validation_rows_do_not_enter_training(few):
+    other = Rows(few.data, few.z.flip(0))
+    net = build_model(SMALL, 1)
+    fit_network(net, few, PROTOCOLS["fast"].replace(epochs=3, batch_size=8), 1, validation=other)
+    assert torch.equal(torch.nn.utils.parameters_to_vector(net.parameters()), weights(1, few))
+
+
+def test_a_lost_loss_stops(few):
+    with pytest.raises(TrainingError, match="became nan in epoch 1"):
+        fit_network(build_model(SMALL), Rows(few.data, few.z * float("nan")), PROTOCOLS["fast"])
+
+
+def test_every_row_once_an_epoch():
+    batches = epoch_batches(1000, 128, torch.Generator().manual_seed(0))
+    assert sorted(torch.cat(batches).tolist()) == list(range(1000))
+    assert {len(b) for b in batches} == {125}
+
+
+def test_prediction_does_not_depend_on_the_batch_size(few):
+    net = build_model(SMALL)
+    a, b = predict(net, few.data), predict(net, few.data, batch_size=5)
+    assert torch.allclose(a[0], b[0], atol=1e-6) and torch.allclose(a[1], b[1], atol=1e-6)
+
+
+def test_devices_and_precisions():
+    cpu = resolve_device("cpu")
+    assert resolve_precision("auto", cpu) in ("fp32", "bf16") and resolve_precision("bf16", cpu) == "bf16"
+    for bad in ("warp", "cuda:99"):
+        with pytest.raises(InputError, match=bad): resolve_device(bad)
+    with pytest.raises(InputError, match="fp8"): resolve_precision("fp8", cpu)
+
+
+def test_losses_by_hand():
+    z, m, s = (torch.tensor([[v]]) for v in (1.0, 0.5, 0.2))
+    assert LOSSES["laplace"](z, m, s).item() == pytest.approx(2 ** 0.5 * 0.5 * np.exp(-0.2) + 0.2)
+    assert LOSSES["l1"](z, m, s).item() == pytest.approx(0.5)
+
+
+def test_metrics_are_scikit_learns():
+    from sklearn.metrics import mean_absolute_error as mae
+    from sklearn.metrics import r2_score, root_mean_squared_error
+    y, p = np.random.default_rng(0).normal(size=(2, 50))
+    for name, theirs in (("mae", mae), ("rmse", root_mean_squared_error), ("r2", r2_score)):
+        assert METRICS[name](y, p) == pytest.approx(theirs(y, p))
