@@ -15,7 +15,7 @@ import click
 from . import __version__
 from .config import InputError
 
-# %% ../nbs/16_cli.ipynb #32e8b305
+# %% ../nbs/16_cli.ipynb #e3e85add
 class _Refusal(click.ClickException):
     "End a command with one line and an exit code."
     def __init__(self, message: str, exit_code: int):
@@ -43,7 +43,8 @@ class _Commands(click.Group):
         except Exception as e:
             if ctx.params.get("debug"): raise
             if isinstance(e, InputError): raise _Refusal(str(e), 2) from None
-            raise _Refusal(f"{type(e).__name__}: {e} (lgdcnn --debug shows the trace)", 1) from None
+            kind = "" if type(e).__module__.startswith("lgdcnn.") else f"{type(e).__name__}: "
+            raise _Refusal(f"{kind}{e} (lgdcnn --debug shows the trace)", 1) from None
 
 # %% ../nbs/16_cli.ipynb #ed5dece7
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -57,13 +58,13 @@ def _note(text: str) -> None:
     "Tell the user something on stderr."
     click.echo(text, err=True)
 
-# %% ../nbs/16_cli.ipynb #3d0f363d
+# %% ../nbs/16_cli.ipynb #f10ca638
 def _training_data(data: str, target: str | None, formula: str):
     "Return (formulas, y, validation, Dataset or None, name of the target) for a data set or a file."
     from lgdcnn.datasets import list_datasets, load_dataset
     from lgdcnn.tables import column, read_table
     if data in list_datasets():
-        ds = load_dataset(data)
+        ds = load_dataset(data, note=_note)
         if ds.task != "regression": raise InputError(f"{data} is a {ds.task} task; this command trains regression")
         return *ds.part("train"), ds.part("val"), ds, ds.property
     if not Path(data).suffix and not Path(data).exists(): load_dataset(data)  # refuses, with the nearest name

@@ -12,13 +12,14 @@ import numpy as np
 
 from .config import write_atomic
 
-# %% ../nbs/14_plots.ipynb #ab9a14c2
+# %% ../nbs/14_plots.ipynb #a72f44eb
 COLUMN, PAGE = 3.3, 7.0  # widths in inches: one column, two columns
 
 def set_style() -> None:
     "Apply the project's matplotlib style; figures come out at the size at which they are printed."
     import matplotlib as mpl
     import seaborn as sns
+    mpl.rcdefaults()  # what was set before must not show
     sns.set_theme(context="paper", style="ticks", palette="colorblind")
     mpl.rcParams.update({
         "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"], "font.size": 7, "axes.labelsize": 8,
@@ -28,13 +29,17 @@ def set_style() -> None:
         "axes.spines.right": False, "pdf.fonttype": 42, "savefig.dpi": 300, "figure.dpi": 150,
         "figure.constrained_layout.use": True})
 
-# %% ../nbs/14_plots.ipynb #5e16b8d7
+# %% ../nbs/14_plots.ipynb #e4000c91
 MODEL_LOOK = {  # name -> label, colour, marker, line style
     "l-g-dcnn": ("L-G-DCNN", "#0173b2", "o", "-"),
     "dcnn-k1": ("DCNN-K1 (local)", "#de8f05", "s", "--"),
     "lstm": ("LSTM (global)", "#029e73", "^", "-."),
-    "random-forest": ("random forest", "#949494", "D", ":"),
-    "mean": ("mean of training set", "#56b4e9", "v", ":"),
+    "dcnn": ("DCNN", "#d55e00", "P", "--"),
+    "ldcnn": ("LDCNN", "#cc78bc", "X", "-"),
+    "l-att-res-dcnn": ("L-ATT-RES-DCNN", "#ca9161", "p", "-"),
+    "l-g-dcnn-v1": ("L-G-DCNN-V1", "#56b4e9", "D", "-"),
+    "random-forest": ("random forest", "#949494", "d", ":"),
+    "mean": ("mean of training set", "#ece133", "v", ":"),
 }
 
 def look(model: str) -> dict:  # label, color, marker, linestyle

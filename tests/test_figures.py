@@ -22,12 +22,13 @@ def test_committed_figures_are_up_to_date(root):
     assert not stale, f"{stale}: make figures"
 
 
-def test_redrawing_gives_the_same_numbers(root, tmp_path):
-    outcomes = list(make_figures(["fig02_cecv"], results=root / "results", output=tmp_path))
-    assert [o[:2] for o in outcomes] == [("fig02_cecv", "drawn")]
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["fig02_cecv.csv", "fig02_cecv.pdf", "fig02_cecv.png", "manifest.json"]
-    assert (tmp_path / "fig02_cecv.csv").read_bytes() == (root / "paper_figures" / "fig02_cecv.csv").read_bytes()
-    assert list(make_figures(["fig02_cecv"], results=root / "results", output=tmp_path)) == [("fig02_cecv", "up to date", "")]
+@pytest.mark.parametrize("name", list_figures())
+def test_redrawing_gives_the_same_numbers(name, root, tmp_path):
+    outcomes = list(make_figures([name], results=root / "results", output=tmp_path))
+    assert [o[:2] for o in outcomes] == [(name, "drawn")], outcomes
+    assert {p.name for p in tmp_path.iterdir()} == {f"{name}.csv", f"{name}.pdf", f"{name}.png", "manifest.json"}
+    assert (tmp_path / f"{name}.csv").read_bytes() == (root / "paper_figures" / f"{name}.csv").read_bytes()
+    assert list(make_figures([name], results=root / "results", output=tmp_path)) == [(name, "up to date", "")]
 
 
 def test_the_figures_numbers_are_the_results(root):
