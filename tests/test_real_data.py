@@ -295,7 +295,7 @@ def test_order_is_that_of_the_files(wheel):
     assert list(ds.part("test")[0]) == files[2][0]
 
 
-SPEED = """
+SPEED = r"""
 import json, re, time
 start = time.perf_counter()
 from lgdcnn import load_dataset
