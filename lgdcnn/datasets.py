@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['EMBEDDED', 'Dataset', 'from_frame', 'without_unary', 'list_datasets', 'load_dataset']
 
-# %% ../nbs/03_datasets.ipynb #0d136184
+# %% ../nbs/03_datasets.ipynb #020868b1
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -19,6 +19,7 @@ from .fetching import _silent, fetch, is_cached, load_cached
 from .packing import ArraySet
 from .registry import card, cards
 from .splits import Split, split_by_composition
+from .tables import read_table
 
 # %% ../nbs/03_datasets.ipynb #909466c4
 @dataclass(frozen=True, eq=False)
@@ -60,21 +61,6 @@ class Dataset:
         "Return the set as plain arrays, for `write_pack`."
         return ArraySet(self.name, self.property, self.unit, self.task, self.compositions(),
                         self.frame["target"].to_numpy(), self.splits, self.frame["formula"].tolist())
-
-# %% ../nbs/03_datasets.ipynb #ce0ddd39
-_MISSING = ["", "NA", "N/A", "NaN", "nan", "null", "None"]
-
-def _read_table(path: Path, target: str):
-    "Read a CSV or parquet file; raises `InputError` if it cannot be read."
-    import pandas as pd
-    if not path.is_file(): raise InputError(f"there is no file {path}")
-    try:
-        if path.suffix.lower() in (".parquet", ".pq"): return pd.read_parquet(path)
-        return pd.read_csv(path, keep_default_na=False, na_values={target: _MISSING}, low_memory=False)
-    except pd.errors.EmptyDataError: raise InputError(f"{path} is empty") from None
-    except (ValueError, OSError, pd.errors.ParserError) as e:  # also UnicodeDecodeError and pyarrow's errors
-        raise InputError(f"{path} cannot be read as a table ({str(e).splitlines()[0]}): "
-                         "it must be a CSV with a header line, or a parquet file") from e
 
 # %% ../nbs/03_datasets.ipynb #14ea399e
 def _check_target(column, task: str | None, where: str) -> tuple[np.ndarray, str]:
@@ -118,7 +104,7 @@ def _report_duplicates(group: np.ndarray, where: str) -> None:
         warnings.warn(f"{where}: {n - n_unique} of {n} rows repeat a composition; they stay on one side of the split "
                       "(duplicates='merge' makes one row of them, duplicates='keep' silences this)", stacklevel=4)
 
-# %% ../nbs/03_datasets.ipynb #88c02573
+# %% ../nbs/03_datasets.ipynb #9fcc188c
 def _columns(frame, formula: str, target: str, where: str):
     "Pick the two columns; raises `InputError` if one is missing or doubled, or there are no rows."
     names = list(map(str, getattr(frame, "columns", ())))
@@ -146,7 +132,7 @@ def from_frame(table,  # a DataFrame, or the path of a CSV or parquet file
     choose(duplicates, {"report": 0, "keep": 1, "merge": 2}, "treatment of duplicates")
     path = Path(table) if isinstance(table, (str, Path)) else None
     where = str(path) if path else "the table"
-    formulas, column = _columns(_read_table(path, target) if path else table, formula, target, where)
+    formulas, column = _columns(read_table(path, typed=target) if path else table, formula, target, where)
     values, task = _check_target(column, task, where)
     _, group = np.unique(composition_keys(formulas), return_inverse=True)
     if duplicates == "merge": formulas, values = _merge(formulas, values, group, task)

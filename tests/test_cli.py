@@ -75,8 +75,8 @@ TABLES = {
 BAD_TRAINING = {
     "nan": "row 1: the target is ''", "text": "row 1: the target is 'n/a'", "infinite": "row 0: the target is 'inf'",
     "formula": "row 1: cannot read formula 'KClx'", "zero": "row 0: .*zero", "negative": "row 0: .*negative",
-    "element": "row 1: .*not an element", "header": "no formulas were given", "empty": "not a table",
-    "columns": "no formula column 'formula': its columns are 'composition', 'gap'", "binary": "no formula column|not a table",
+    "element": "row 1: .*not an element", "header": "no formulas were given", "empty": "is empty",
+    "columns": "no formula column 'formula': its columns are 'composition', 'gap'", "binary": "no formula column|cannot be read as a table",
 }
 
 
