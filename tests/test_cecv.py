@@ -197,7 +197,7 @@ def test_matrices_are_correlations(x):
 def test_equals_numpy_and_does_not_depend_on_company(monkeypatch):
     x = np.random.default_rng(0).normal(size=(40, 5, 32)).astype(np.float32)
     r = cecv.pearson_matrices(x)
-    for xi, ri in zip(x.astype(float), r):
+    for xi, ri in zip(x.astype(float), r, strict=True):
         assert np.allclose(np.corrcoef((xi - xi.mean(0)) / xi.std(0, ddof=1)), ri, atol=1e-12)
     monkeypatch.setattr(cecv, "_BLOCK", 3 * 5 * 32)
     assert (cecv.pearson_matrices(x) == r).all()

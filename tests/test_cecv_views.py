@@ -111,7 +111,7 @@ def test_every_element_has_its_own_place():
 def test_curves_draw_the_numbers(env, ax):
     table = cecv.to_frame(cecv.sweep(env, ["Si", "O"], ["output"]))
     assert cecv_plots.curves(table, "element", ax=ax) is ax
-    drawn = dict(zip(["Si", "O"], (line.get_ydata() for line in ax.lines)))
+    drawn = dict(zip(["Si", "O"], (line.get_ydata() for line in ax.lines), strict=True))
     for element, y in drawn.items():
         assert np.allclose(y, cecv.cecv_of(env, element).values)
 
