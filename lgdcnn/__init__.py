@@ -8,10 +8,11 @@ __all__ = []
 # %% ../nbs/17_package.ipynb #4e8f3815
 __version__ = "0.1.0"
 
-# %% ../nbs/17_package.ipynb #db275912
+# %% ../nbs/17_package.ipynb #0ea09d57
 _HOME = {"LGDCNNRegressor": "estimator", "load_dataset": "datasets", "list_datasets": "datasets",
          "parse_formula": "composition", "FormulaError": "composition", "InputError": "config"}
-_MODULES = ("cecv", "composition", "config", "datasets", "elements", "estimator", "models", "plots", "training")
+_MODULES = ("baselines", "cecv", "composition", "config", "datasets", "elements", "estimator", "figures", "models",
+            "plots", "training")
 
 def __getattr__(name: str):
     "Load a public name or module on first use."
