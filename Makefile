@@ -14,8 +14,9 @@ $(STAMP): pyproject.toml constraints.txt
 		{ echo "lgdcnn needs Python 3.11 or newer; say which with: make PYTHON=python3.11" >&2; exit 2; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[notebooks,dev]'
-	# The source of the mat2vec table, for one test; its own dependencies are not needed for that.
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt ElementEmbeddings
+	@# The source of the mat2vec table, apart from the environment: one test reads a file of it.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt --upgrade \
+		--target .venv/share/element-sources ElementEmbeddings
 	@touch $@
 
 # Train on the embedded data, compare, draw three figures: see lgdcnn-demo/.
