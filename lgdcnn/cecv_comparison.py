@@ -79,7 +79,7 @@ class ComparisonPlan:
         if not isinstance(known, TrainConfig): known = choose(known, PROTOCOLS, "protocol")
         return known.replace(epochs=self.epochs) if self.epochs else known
 
-# %% ../nbs/12a_cecv_comparison.ipynb #fe99b532
+# %% ../nbs/12a_cecv_comparison.ipynb #67645bd8
 _KEY = ["dataset", "model", "model_digest", "protocol_digest", "seed", "element", "look_at"]
 
 def _stored(path: Path):
@@ -114,15 +114,17 @@ def run_comparison(plan: ComparisonPlan,
             key = dict(zip(_KEY, (plan.dataset, config.name, config.digest(), plan.train_config().digest(), seed,
                                   plan.element, plan.look_at)))
             stored = _stored(path)
-            if len(stored) and (stored[_KEY].astype(str) == pd.Series(key).astype(str)).all(axis=1).any(): continue
+            known = stored[(stored[_KEY].astype(str) == pd.Series(key).astype(str)).all(axis=1)] if len(stored) else stored
+            if set(plan.layers) <= set(known.get("layer", ())): continue
             note(f"{plan.dataset}: {config.name}, seed {seed}")
             new = _train_and_measure(plan, config, seed, ds).assign(**key)
-            table = pd.concat([stored, new], ignore_index=True) if len(stored) else new
+            kept = stored.drop(known.index)  # measured again, with more layers
+            table = pd.concat([kept, new], ignore_index=True) if len(kept) else new
             write_atomic(path, table[[*_KEY, *(c for c in table if c not in _KEY)]].to_csv(
                 index=False, float_format="%.6g", lineterminator="\n"))
     return _stored(path)
 
-# %% ../nbs/12a_cecv_comparison.ipynb #6f8741e0
+# %% ../nbs/12a_cecv_comparison.ipynb #03813406
 def compare_order(table,  # DataFrame: model, seed, layer, threshold, count, value
                   threshold: float = 0.05,
                   layer: str = "output",
@@ -131,7 +133,10 @@ def compare_order(table,  # DataFrame: model, seed, layer, threshold, count, val
     "Hold the order of the networks against the published one."
     from scipy.stats import kendalltau
     rows = table[np.isclose(table["threshold"], threshold) & (table["layer"] == layer)]
-    ours = rows.groupby("model")["value"].agg(seeds="count", mean="mean", low="min", high="max").reset_index()
+    mixed = [c for c in ("dataset", "element", "look_at", "protocol_digest") if c in rows and rows[c].nunique() > 1]
+    if mixed: raise InputError(f"rows of more than one {', '.join(mixed)} cannot be compared: select one")
+    ours = rows.groupby("model").agg(seeds=("seed", "nunique"), mean=("value", "mean"), low=("value", "min"),
+                                     high=("value", "max")).reset_index()
     theirs = published_curves(setting)
     theirs = theirs[np.isclose(theirs["threshold"], threshold)].set_index("model")["count"]
     ours["published"] = ours["model"].map(PUBLISHED_NAMES).map(theirs)

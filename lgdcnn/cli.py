@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['DEMO_FIGURES', 'main', 'train', 'predict', 'figures', 'demo']
 
-# %% ../nbs/16_cli.ipynb #2a1ee140
+# %% ../nbs/16_cli.ipynb #88804641
 import os
 import sys
 from pathlib import Path
@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from . import __version__
-from .config import InputError
+from .config import InputError, check_output, write_atomic
 
 # %% ../nbs/16_cli.ipynb #e3e85add
 class _Refusal(click.ClickException):
@@ -58,12 +58,13 @@ def _note(text: str) -> None:
     "Tell the user something on stderr."
     click.echo(text, err=True)
 
-# %% ../nbs/16_cli.ipynb #f10ca638
+# %% ../nbs/16_cli.ipynb #b2dd5e5e
 def _training_data(data: str, target: str | None, formula: str):
     "Return (formulas, y, validation, Dataset or None, name of the target) for a data set or a file."
     from lgdcnn.datasets import list_datasets, load_dataset
     from lgdcnn.tables import column, read_table
     if data in list_datasets():
+        if target: raise InputError(f"{data} has one target, so --target {target} is not possible; leave it out")
         ds = load_dataset(data, note=_note)
         if ds.task != "regression": raise InputError(f"{data} is a {ds.task} task; this command trains regression")
         return *ds.part("train"), ds.part("val"), ds, ds.property
@@ -72,12 +73,13 @@ def _training_data(data: str, target: str | None, formula: str):
     if target is None: raise InputError(f"say which column to learn with --target: {data} has {', '.join(table.columns)}")
     return column(table, formula, "formula column"), column(table, target, "target column"), None, None, target
 
-# %% ../nbs/16_cli.ipynb #a4c495fe
+# %% ../nbs/16_cli.ipynb #6c2ffb51
 _TRAIN_OPTIONS = [
     click.option("--architecture", default="l-g-dcnn", show_default=True, help="Which network."),
     click.option("--protocol", default="fast", show_default=True, help="How it is trained."),
     click.option("--epochs", type=int, help="Instead of the protocol's own number."),
     click.option("--n-models", type=int, default=1, show_default=True, help="Networks to average."),
+    click.option("--validation", type=float, help="Fraction of a file's compositions to hold out.  [0.1]"),
     click.option("--seed", type=int, default=0, show_default=True),
     click.option("--device", default="auto", show_default=True, help="cpu, cuda, ..."),
     click.option("--quiet", is_flag=True, help="No progress on stderr."),
@@ -90,20 +92,22 @@ def _with(options):
         return f
     return decorate
 
-# %% ../nbs/16_cli.ipynb #14b4fdbc
+# %% ../nbs/16_cli.ipynb #fac260d4
 @main.command()
 @click.argument("data")
 @click.option("--target", help="Column to learn (for a file).")
 @click.option("--formula", default="formula", show_default=True, help="Column of formulas (for a file).")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Where to save the model.")
 @_with(_TRAIN_OPTIONS)
-def train(data, target, formula, out, architecture, protocol, epochs, n_models, seed, device, quiet) -> None:
+def train(data, target, formula, out, architecture, protocol, epochs, n_models, validation, seed, device,
+          quiet) -> None:
     "Train on DATA (a data set's name, or a CSV or parquet file) and save the model."
-    if not out.parent.is_dir(): raise InputError(f"there is no folder {str(out.parent)!r} to save the model in")
-    formulas, y, validation, ds, name = _training_data(data, target, formula)
+    check_output(out)
+    formulas, y, held, ds, name = _training_data(data, target, formula)
+    if ds and validation is not None: raise InputError(f"{data} has validation rows of its own; leave --validation out")
     from lgdcnn.estimator import LGDCNNRegressor
     model = LGDCNNRegressor(architecture, protocol, epochs, n_models, seed, device, verbose=not quiet)
-    model.fit(formulas, y, validation)
+    model.fit(formulas, y, held or validation)
     model.target_ = {"name": name, "unit": ds.unit if ds else ""}
     model.save(out)
     _report(model, ds, out)
@@ -117,24 +121,31 @@ def _report(model, ds, out: Path) -> None:
     if ds:
         formulas, y = ds.part("test")
         click.echo(f"test MAE {abs(model.predict(formulas) - y).mean():.4g}{unit} ({len(y)} rows)")
+    n = len(model.scores_)
+    if n < 9: _note(f"only {n} rows were held out, too few for 90 % intervals (see --validation)")
     _note(f"saved {out}")
 
-# %% ../nbs/16_cli.ipynb #dc98f003
-def _answers(model, formulas, coverage: float):  # DataFrame
-    "Predict with standard deviation and, if rows were held out, an interval."
+# %% ../nbs/16_cli.ipynb #71e15c52
+def _answers(model, formulas, coverage: float, asked: bool):  # DataFrame
+    "Predict with standard deviation and interval; without the interval if too few rows were held out and none was asked for."
     import pandas as pd
     mean, std = model.predict(formulas, return_std=True)
     table = pd.DataFrame({"prediction": mean, "std": std})
-    if len(model.scores_): table["lower"], table["upper"] = model.predict_interval(formulas, coverage).T
+    try: table["lower"], table["upper"] = model.predict_interval(formulas, coverage).T
+    except InputError as e:
+        if asked: raise
+        _note(f"no intervals: {e}")
     return table
 
-def _print_table(table, form: str) -> None:
-    "Print a table on stdout as text, CSV or JSON."
-    if form == "csv": click.echo(table.to_csv(index=False, float_format="%.6g", lineterminator="\n"), nl=False)
-    elif form == "json": click.echo(table.to_json(orient="records", indent=1))
-    else: click.echo(table.to_string(index=False, float_format=lambda v: f"{v:.4g}"))
+def _as_text(table, form: str) -> str:
+    "Lay a table out as text, CSV or JSON."
+    if form == "csv":
+        ours = {c: table[c].map("{:.6g}".format) for c in ("prediction", "std", "lower", "upper") if c in table}
+        return table.assign(**ours).to_csv(index=False, lineterminator="\n").rstrip("\n")
+    if form == "json": return table.to_json(orient="records", indent=1)
+    return table.to_string(index=False, float_format=lambda v: f"{v:.4g}")
 
-# %% ../nbs/16_cli.ipynb #a44a301d
+# %% ../nbs/16_cli.ipynb #47dd05ac
 def _read_formulas(formulas: tuple[str, ...], csv: Path | None, formula: str):  # DataFrame
     "Return a table with the formulas to predict; raises `InputError` unless they come from one source."
     import pandas as pd
@@ -144,6 +155,8 @@ def _read_formulas(formulas: tuple[str, ...], csv: Path | None, formula: str):  
     if not csv: return pd.DataFrame({"formula": formulas})
     table = read_table(csv)
     if not len(column(table, formula, "formula column")): raise InputError(f"{str(csv)!r} has no rows")
+    if taken := sorted({"prediction", "std", "lower", "upper"} & set(table)):
+        raise InputError(f"{str(csv)!r} has a column {taken[0]!r} already: rename or drop it")
     return table
 
 @main.command()
@@ -151,21 +164,21 @@ def _read_formulas(formulas: tuple[str, ...], csv: Path | None, formula: str):  
 @click.argument("formulas", nargs=-1)
 @click.option("--csv", type=click.Path(path_type=Path), help="Table with a column of formulas.")
 @click.option("--formula", default="formula", show_default=True, help="Its name in the table.")
-@click.option("--out", type=click.Path(path_type=Path), help="Write a CSV here instead of to stdout.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write here instead of to stdout.")
 @click.option("--coverage", default=0.9, show_default=True, help="Of the intervals.")
-@click.option("--format", "form", type=click.Choice(["text", "csv", "json"]), default="text", show_default=True)
+@click.option("--format", "form", type=click.Choice(["text", "csv", "json"]),
+              help="[text on stdout, csv in a file]")
 @click.option("--device", default="auto", show_default=True)
 def predict(model, formulas, csv, formula, out, coverage, form, device) -> None:
     "Predict with a saved MODEL for FORMULAS, or for a table given by --csv."
     table = _read_formulas(formulas, csv, formula)
-    if out and not out.parent.is_dir(): raise InputError(f"there is no folder {str(out.parent)!r} to write {out.name} to")
-    from lgdcnn.config import write_atomic
+    if out and check_output(out).suffix == ".parquet": raise InputError("predictions are written as CSV or JSON: name the file so")
     from lgdcnn.estimator import LGDCNNRegressor
+    asked = click.get_current_context().get_parameter_source("coverage").name == "COMMANDLINE"
     loaded = LGDCNNRegressor.load(model, device)
-    answers = _answers(loaded, table[formula if csv else "formula"], coverage)
-    table = table.drop(columns=[c for c in answers if c in table]).join(answers)
-    if out: write_atomic(out, table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
-    else: _print_table(table, form)
+    table = table.join(_answers(loaded, table[formula if csv else "formula"], coverage, asked))
+    if out: write_atomic(out, _as_text(table, form or "csv") + "\n")
+    else: click.echo(_as_text(table, form or "text"))
 
 # %% ../nbs/16_cli.ipynb #92ad10fe
 @main.command()
@@ -193,7 +206,7 @@ def _draw_all(outcomes) -> bool:  # whether all went well
         fine &= good
     return fine
 
-# %% ../nbs/16_cli.ipynb #86437a7f
+# %% ../nbs/16_cli.ipynb #05efadf1
 @main.command()
 @click.option("--out", type=click.Path(path_type=Path), default="lgdcnn-demo", show_default=True,
               help="Folder for results and figures.")
@@ -202,11 +215,12 @@ def _draw_all(outcomes) -> bool:  # whether all went well
 @click.option("--quiet", is_flag=True, help="No progress on stderr.")
 def demo(out, epochs, seed, quiet) -> None:
     "Train on the embedded data, compare, count environments and draw three figures; minutes on two cores."
+    from lgdcnn.demo import DemoPlan, run_demo, scores_text
+    plan = DemoPlan(seeds=(seed,), epochs=epochs)
+    plan.check()
     try: out.mkdir(parents=True, exist_ok=True)
     except OSError as e: raise InputError(f"the folder {str(out)!r} cannot be made: {e.strerror}") from None
-    from lgdcnn.demo import DemoPlan, run_demo, scores_text
     from lgdcnn.figures import make_figures
-    plan = DemoPlan(seeds=(seed,), epochs=epochs)
     scores = run_demo(out / "results", plan, (lambda text: None) if quiet else _note, verbose=not quiet)
     click.echo(scores_text(scores))
     if not quiet: _note("drawing figures")

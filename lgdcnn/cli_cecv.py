@@ -57,7 +57,7 @@ def _render(results, form: str, shares: bool) -> str:
     if form == "csv": return table.to_csv(index=False, float_format="%.6g", lineterminator="\n").rstrip("\n")
     return table.to_json(orient="records", indent=1, double_precision=6)
 
-# %% ../nbs/16b_cli_cecv.ipynb #84b2f26d
+# %% ../nbs/16b_cli_cecv.ipynb #ab91d3a7
 @click.command("cecv")
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--data", required=True, help="Name of a data set, or a CSV or parquet file.")
@@ -82,6 +82,7 @@ def command(model, data, formula, part, element, layer, sizes, thresholds, align
     from lgdcnn.estimator import LGDCNNRegressor
     results = _count(LGDCNNRegressor.load(model, device), formulas, element, layer, sizes, thresholds,
                      "legacy" if legacy else similarity, dict(alignment=alignment, legacy=legacy))
+    if not results: raise InputError(f"no compound of the data has as many elements as --sizes asks for: {sizes}")
     left_out = sum(r.n_left_out for r in results if r.layer == results[0].layer)
     click.echo(_render(results, form, shares))
     if left_out:

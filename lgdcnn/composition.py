@@ -32,8 +32,8 @@ class FormulaError(InputError):
 
     def __reduce__(self): return type(self), (self.formula, self.position, self.reason, self.row)
 
-# %% ../nbs/01_composition.ipynb #204510e5
-_AMOUNT = r"\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?"
+# %% ../nbs/01_composition.ipynb #7c3e3241
+_AMOUNT = r"[0-9]+\.?[0-9]*(?:[eE][+-]?[0-9]+)?|\.[0-9]+(?:[eE][+-]?[0-9]+)?"
 _TOKEN = re.compile(rf"[ \t]*(?:(?P<symbol>[A-Z][a-z]?)|(?P<open>[(\[{{])|(?P<close>[)\]}}])|(?P<amount>{_AMOUNT}))[ \t]*")
 _CLOSES = {")": "(", "]": "[", "}": "{"}
 _REMEDIES = {"+": "charges are not part of a composition; write the neutral formula",
@@ -71,8 +71,8 @@ def _close(stack: list, bracket: str, formula: str, position: int) -> dict:
     if not group: raise FormulaError(formula, position, "the bracket is empty")
     return group
 
-# %% ../nbs/01_composition.ipynb #d32a52a3
-_LARGEST = 300  # decimal exponent beyond which an amount is a typing error rather than a composition
+# %% ../nbs/01_composition.ipynb #fab17786
+_LARGEST = 30  # decimal exponent, and length, beyond which an amount is a typing error rather than a composition
 
 def _amount(text: str, formula: str, position: int) -> int | Fraction:
     "Return a positive amount exactly; raises `FormulaError` for zero or absurd ones."
@@ -84,7 +84,7 @@ def _amount(text: str, formula: str, position: int) -> int | Fraction:
     if value <= 0: raise FormulaError(formula, position, "the amount is zero; leave the element out")
     return value
 
-# %% ../nbs/01_composition.ipynb #db26ee1f
+# %% ../nbs/01_composition.ipynb #d33dd2e3
 def _parse_exact(formula: str) -> dict[str, int | Fraction]:
     "Read a formula into exact amounts; the reference that the fast path is tested against."
     if not isinstance(formula, str):
@@ -103,8 +103,11 @@ def _parse_exact(formula: str) -> dict[str, int | Fraction]:
         else: last = _close(stack, text, formula, position)
     if last: _add(stack[-1][1], last, 1)
     if len(stack) > 1: raise FormulaError(formula, stack[-1][2], f"{stack[-1][0]!r} is never closed")
-    if not stack[0][1]: raise FormulaError(formula, 0, "the formula is empty")
-    return stack[0][1]
+    amounts = stack[0][1]
+    if not amounts: raise FormulaError(formula, 0, "the formula is empty")
+    if not all(10 ** -_LARGEST < a < 10 ** _LARGEST for a in amounts.values()):
+        raise FormulaError(formula, 0, "an amount is out of range")
+    return amounts
 
 # %% ../nbs/01_composition.ipynb #f1e05aed
 def parse_formula(formula: str,  # like "Ca3(PO4)2"; case matters
@@ -236,10 +239,11 @@ def _slow_rows(formulas: Sequence, rows: np.ndarray):
     row, z, fraction = np.array(out, dtype=np.float64).reshape(-1, 3).T
     return row.astype(np.int64), z.astype(np.int64), fraction
 
-# %% ../nbs/01_composition.ipynb #f0ec41e9
+# %% ../nbs/01_composition.ipynb #35497121
 def featurize(formulas: Iterable[str],  # a list, array or Series of formulas
              ) -> Compositions:  # in the same order
     "Read many formulas at once; raises `FormulaError` naming the first row that cannot be read."
+    if isinstance(formulas, np.ndarray): formulas = formulas.tolist()  # numpy's own strings would be slow
     formulas = [formulas] if isinstance(formulas, str) else list(formulas)
     if not formulas: return Compositions(np.zeros(0, np.int16), np.zeros(0), np.zeros(1, np.int64))
     row, z, mantissa, decimals, plain = _read_plain(_joinable(formulas))

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MODELS', 'PROTOCOLS', 'InputError', 'choose', 'Config', 'ModelConfig', 'TrainConfig', 'repo_root', 'settings',
-           'cache_path', 'write_atomic']
+           'cache_path', 'write_atomic', 'check_output']
 
 # %% ../nbs/00_config.ipynb #6e4d2caf
 import configparser
@@ -19,7 +19,7 @@ from pathlib import Path
 class InputError(ValueError):
     "Report input that the caller can mend; the message names the value and the remedy."
 
-# %% ../nbs/00_config.ipynb #009acd16
+# %% ../nbs/00_config.ipynb #7a10a63d
 def choose(name: str,  # the key asked for
            registry: dict,  # the known names and their values
            what: str,  # what the names stand for, in the message
@@ -29,7 +29,8 @@ def choose(name: str,  # the key asked for
     import difflib
     near = difflib.get_close_matches(str(name), registry, n=1, cutoff=0.4)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    raise InputError(f"unknown {what} {name!r}: {hint}known are {', '.join(sorted(registry))}")
+    names = f"known are {', '.join(sorted(registry))}" if len(registry) <= 20 or not near else ""
+    raise InputError(f"unknown {what} {name!r}: {hint}{names}".rstrip())
 
 # %% ../nbs/00_config.ipynb #55207997
 class Config:
@@ -56,10 +57,14 @@ class Config:
         changed = {k: v for k, v in dataclasses.asdict(self).items() if k != "name" and v != plain[k]}
         return hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:10]
 
-# %% ../nbs/00_config.ipynb #4607857f
+# %% ../nbs/00_config.ipynb #3c463722
 def _check(ok: bool, field: str, value, must: str) -> None:
     "Raise `InputError` unless `ok`."
     if not ok: raise InputError(f"{field} = {value!r} is not possible: it must be {must}")
+
+def _is_count(value, least: int = 1) -> bool:
+    "Tell whether a value is a whole number of at least `least`."
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 # %% ../nbs/00_config.ipynb #8b67d0cb
 @dataclass(frozen=True)
@@ -104,7 +109,7 @@ MODELS = {m.name: m for m in (
     _FUSED.replace(name="l-g-dcnn-no-cnn", stages=("lstm", "attention", "gru", "attention")),
 )}
 
-# %% ../nbs/00_config.ipynb #b6cb00b3
+# %% ../nbs/00_config.ipynb #9cbf1483
 @dataclass(frozen=True)
 class TrainConfig(Config):
     "Describe a training run completely, up to data and seed."
@@ -121,8 +126,9 @@ class TrainConfig(Config):
     select: str = "last"             # "last" epoch's weights, or those "best" on validation
 
     def __post_init__(self):
-        for field in ("epochs", "batch_size", "learning_rate"):
-            _check(getattr(self, field) > 0, field, getattr(self, field), "positive")
+        for field in ("epochs", "batch_size"):
+            _check(_is_count(getattr(self, field)), field, getattr(self, field), "a positive whole number")
+        _check(self.learning_rate > 0, "learning_rate", self.learning_rate, "positive")
         for field in ("weight_decay", "grad_clip", "jitter"):
             _check(getattr(self, field) >= 0, field, getattr(self, field), "zero or positive")
         _check(0 <= self.warmup < 1, "warmup", self.warmup, "in [0, 1)")
@@ -141,12 +147,11 @@ def repo_root(start: str | Path | None = None,  # where to begin; the working fo
         if (folder / "settings.ini").is_file() and (folder / "nbs").is_dir(): return folder
     return None
 
-# %% ../nbs/00_config.ipynb #41e5c8d8
-_DEFAULTS = {"figures": {"results": "results", "output": "paper_figures", "formats": "pdf png", "dpi": "300"},
-             "benchmark": {"protocol": "fast", "architecture": "l-g-dcnn"}}
+# %% ../nbs/00_config.ipynb #8b00e1a5
+_DEFAULTS = {"figures": {"results": "results", "output": "paper_figures", "formats": "pdf png", "dpi": "300"}}
 
 def settings(root: str | Path | None = None,  # root of the clone; found from the working folder by default
-            ) -> configparser.ConfigParser:  # sections "DEFAULT", "figures" and "benchmark"
+            ) -> configparser.ConfigParser:  # sections "DEFAULT" and "figures"
     "Read settings.ini, over defaults that hold where there is none."
     parser = configparser.ConfigParser(interpolation=None)
     parser.read_dict(_DEFAULTS)
@@ -174,4 +179,13 @@ def write_atomic(path: str | Path,  # the file to replace
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+    return path
+
+# %% ../nbs/00_config.ipynb #d1f56fc8
+def check_output(path: str | Path) -> Path:  # `path`, as a Path
+    "Raise `InputError` unless a file can be written at `path`."
+    path = Path(path)
+    if path.is_dir() or not path.name: raise InputError(f"{str(path)!r} is a folder: give the name of a file")
+    if not path.parent.is_dir(): raise InputError(f"there is no folder {str(path.parent)!r} to write {path.name} to")
+    if not os.access(path.parent, os.W_OK): raise InputError(f"the folder {str(path.parent)!r} cannot be written to")
     return path

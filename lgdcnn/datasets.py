@@ -104,7 +104,7 @@ def _report_duplicates(group: np.ndarray, where: str) -> None:
         warnings.warn(f"{where}: {n - n_unique} of {n} rows repeat a composition; they stay on one side of the split "
                       "(duplicates='merge' makes one row of them, duplicates='keep' silences this)", stacklevel=4)
 
-# %% ../nbs/03_datasets.ipynb #9fcc188c
+# %% ../nbs/03_datasets.ipynb #1fbfb4a6
 def _columns(frame, formula: str, target: str, where: str):
     "Pick the two columns; raises `InputError` if one is missing or doubled, or there are no rows."
     names = list(map(str, getattr(frame, "columns", ())))
@@ -135,6 +135,8 @@ def from_frame(table,  # a DataFrame, or the path of a CSV or parquet file
     formulas, column = _columns(read_table(path, typed=target) if path else table, formula, target, where)
     values, task = _check_target(column, task, where)
     _, group = np.unique(composition_keys(formulas), return_inverse=True)
+    if duplicates == "merge" and splits is not None:
+        raise InputError("splits name rows, and merging duplicates renumbers them: merge first, then split")
     if duplicates == "merge": formulas, values = _merge(formulas, values, group, task)
     elif duplicates == "report": _report_duplicates(group, where)
     if splits is None: splits = [split_by_composition(formulas, fractions, seed)]

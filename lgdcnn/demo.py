@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['DemoPlan', 'environment', 'run_demo', 'scores_text']
 
-# %% ../nbs/13a_demo.ipynb #7ab7c503
+# %% ../nbs/13a_demo.ipynb #7a16021a
 import json
 import platform
 import time
@@ -21,13 +21,13 @@ import torch
 
 from . import cecv
 from .baselines import Mean, RandomForest
-from .config import MODELS, PROTOCOLS, write_atomic
+from .config import MODELS, PROTOCOLS, InputError, repo_root, write_atomic
 from .datasets import Dataset, load_dataset
 from .estimator import LGDCNNRegressor
 from .losses import METRICS
 from .models import n_parameters
 
-# %% ../nbs/13a_demo.ipynb #cda9c3f8
+# %% ../nbs/13a_demo.ipynb #48c192a5
 @dataclass(frozen=True)
 class DemoPlan:
     "Say what the demo trains and looks at."
@@ -38,11 +38,26 @@ class DemoPlan:
     element: str = "O"   # in more ternary and larger compounds of this set than any other
     coverage: float = 0.9
 
+    def check(self) -> None:
+        "Raise `InputError` for what cannot be run, before anything is."
+        PROTOCOLS["fast"].replace(epochs=self.epochs)
+        for seed in self.seeds:
+            if seed < 0: raise InputError(f"seed = {seed!r} is not possible: it must be zero or positive")
+
+def _commit() -> str | None:
+    "Name the commit of the clone, with '+' if files differ from it; None outside a clone."
+    import subprocess
+    root = repo_root(Path(__file__).parent)
+    if not root: return None
+    git = lambda *args: subprocess.run(["git", "-C", root, *args], capture_output=True, text=True).stdout.strip()
+    head = git("rev-parse", "--short=10", "HEAD")
+    return head and head + ("+" if git("status", "--porcelain", "--", "lgdcnn") else "") or None
+
 def environment() -> dict:
     "Record what a number depends on besides code and seed."
     packages = ("lgdcnn", "torch", "numpy", "pandas", "scikit-learn", "pymatgen")
     versions = {p: metadata.version(p) for p in packages}
-    return {"python": platform.python_version(), "machine": platform.machine(), "threads": torch.get_num_threads(),
+    return {"commit": _commit(), "python": platform.python_version(), "machine": platform.machine(), "threads": torch.get_num_threads(),
             "versions": {k: v.split("+")[0] for k, v in versions.items()}}
 
 # %% ../nbs/13a_demo.ipynb #94764c49

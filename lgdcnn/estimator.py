@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['conformal_multiple', 'LGDCNNRegressor']
 
-# %% ../nbs/09_estimator.ipynb #9498e7b4
+# %% ../nbs/09_estimator.ipynb #a38aeeef
 import json
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,24 +16,34 @@ import torch
 from fastcore.basics import patch
 from sklearn.base import BaseEstimator, RegressorMixin
 
-from .composition import featurize
-from .config import MODELS, PROTOCOLS, InputError, ModelConfig, TrainConfig, choose, write_atomic
+from .composition import composition_keys, featurize
+from .config import MODELS, PROTOCOLS, InputError, ModelConfig, TrainConfig, check_output, choose, write_atomic
 from .datasets import split_by_composition
 from .layers import CompositionTensors, spread
+from .losses import LOSSES
 from .models import build_model
 from .tables import check_formulas, check_targets
 from .training import Rows, fit_network, resolve_device, resolve_precision
 from .training import predict as predict_network
 
-# %% ../nbs/09_estimator.ipynb #2c55db33
+# %% ../nbs/09_estimator.ipynb #c9ab9d35
+def _warn_of_overlap(formulas: list[str], held: list[str]) -> None:
+    "Warn if compositions are held out and trained on."
+    both = set(composition_keys(formulas)) & set(composition_keys(held))
+    if both: warnings.warn(f"{len(both)} compositions of the validation rows are also trained on: "
+                           "intervals will be too narrow", stacklevel=4)
+
 def _hold_out(formulas: list[str], y: np.ndarray, validation, seed: int):
     "Return (training formulas, y, held-out formulas, y); the last two are None if nothing is held out."
     if isinstance(validation, tuple | list):
         if len(validation) != 2: raise InputError("validation must be a pair (formulas, targets) or a fraction")
         held = check_formulas(validation[0])
-        return formulas, y, held, check_targets(validation[1], len(held))
+        y_held = check_targets(validation[1], len(held))
+        _warn_of_overlap(formulas, held)
+        return formulas, y, held, y_held
     fraction = 0.1 if validation is None else validation
-    if not 0 <= fraction < 1: raise InputError(f"validation = {fraction!r} is not possible: it must be a fraction in [0, 1)")
+    if not isinstance(fraction, int | float) or not 0 <= fraction < 1:
+        raise InputError(f"validation = {fraction!r} is not possible: it must be a fraction in [0, 1)")
     split = split_by_composition(formulas, (fraction, 0.0), seed)
     if not len(split.val): return formulas, y, None, None
     if not len(split.train):
@@ -40,7 +51,7 @@ def _hold_out(formulas: list[str], y: np.ndarray, validation, seed: int):
     pick = lambda rows: [formulas[i] for i in rows]
     return pick(split.train), y[split.train], pick(split.val), y[split.val]
 
-# %% ../nbs/09_estimator.ipynb #573d9ca2
+# %% ../nbs/09_estimator.ipynb #c2d51c7a
 def conformal_multiple(scores: np.ndarray,  # (n,) scaled errors of held-out rows
                        coverage: float,  # in (0, 1)
                       ) -> float:
@@ -49,11 +60,12 @@ def conformal_multiple(scores: np.ndarray,  # (n,) scaled errors of held-out row
     n = len(scores)
     rank = int(np.ceil((n + 1) * coverage - 1e-9))
     if rank > n:
-        need = int(np.ceil(coverage / (1 - coverage) - 1e-9))
-        raise InputError(f"a coverage of {coverage:g} needs at least {need} held-out rows, but there are {n}: hold out more")
+        need, most = int(np.ceil(coverage / (1 - coverage) - 1e-9)), np.floor(100 * n / (n + 1)) / 100
+        remedy = f"hold out more, or ask for {most:g} at most" if n else "train with some rows held out"
+        raise InputError(f"a coverage of {coverage:g} needs at least {need} held-out rows, but there are {n}: {remedy}")
     return float(np.sort(scores)[rank - 1])
 
-# %% ../nbs/09_estimator.ipynb #217e8240
+# %% ../nbs/09_estimator.ipynb #22c21f5b
 def _as_config(value, registry: dict, kind: type, what: str):
     "Accept a configuration or the name of one."
     return value if isinstance(value, kind) else choose(value, registry, what)
@@ -76,10 +88,14 @@ class LGDCNNRegressor(RegressorMixin, BaseEstimator):
         "Resolve names; raises `InputError` for unknown ones and impossible values."
         model = _as_config(self.architecture, MODELS, ModelConfig, "architecture")
         protocol = _as_config(self.protocol, PROTOCOLS, TrainConfig, "protocol")
-        if self.n_models < 1: raise InputError(f"n_models = {self.n_models!r} is not possible: it must be at least 1")
+        for name, least in (("n_models", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if not isinstance(value, int | np.integer) or value < least:
+                raise InputError(f"{name} = {value!r} is not possible: it must be a whole number of at least {least}")
+        if model.n_targets != 1: raise InputError(f"n_targets = {model.n_targets} is not possible here: fit takes one target")
         return model, protocol.replace(epochs=self.epochs) if self.epochs is not None else protocol
 
-# %% ../nbs/09_estimator.ipynb #9e0d27ff
+# %% ../nbs/09_estimator.ipynb #afa7dd14
 @patch
 def fit(self: LGDCNNRegressor,
         formulas,  # list, array or Series of formulas
@@ -92,18 +108,22 @@ def fit(self: LGDCNNRegressor,
     formulas = check_formulas(formulas)
     y = check_targets(y, len(formulas))
     formulas, y, held, y_held = _hold_out(formulas, y, validation, self.seed)
+    if not np.isfinite(y.std()): raise InputError("the targets are too large to be standardised: use another unit")
+    choose(train_config.loss, LOSSES, "loss")
     self.device_ = resolve_device(self.device)
+    resolve_precision(self.precision, self.device_)
     self.target_mean_, self.target_std_ = float(y.mean()), float(y.std()) or 1.0
     train = self._rows(formulas, y)
     val = self._rows(held, y_held) if held is not None else None
     self.config_, self.train_config_, self.n_train_ = model_config, train_config, len(y)
-    self.target_ = {"name": getattr(y_given, "name", None) or "", "unit": ""}
-    self.networks_, self.history_ = [], []
-    for k in range(self.n_models): self._fit_one(k, train, val)
+    self.target_ = {"name": str(getattr(y_given, "name", None) or ""), "unit": ""}
+    vars(self).pop("networks_", None)  # until the new ones are there, the model counts as not trained
+    members = [self._fit_one(k, train, val) for k in range(self.n_models)]
+    self.networks_, self.history_ = map(list, zip(*members))
     self.scores_ = self._calibrate(held, y_held) if held is not None else np.zeros(0)
     return self
 
-# %% ../nbs/09_estimator.ipynb #aabb2b2d
+# %% ../nbs/09_estimator.ipynb #2d9086ad
 @patch
 def _rows(self: LGDCNNRegressor, formulas, y) -> Rows:
     "Put rows on the device, targets standardised."
@@ -111,16 +131,15 @@ def _rows(self: LGDCNNRegressor, formulas, y) -> Rows:
     return Rows(CompositionTensors(featurize(formulas), self.device_), z[:, None])
 
 @patch
-def _fit_one(self: LGDCNNRegressor, k: int, train: Rows, val: Rows | None) -> None:
-    "Train member `k` and keep its history in the unit of the target."
+def _fit_one(self: LGDCNNRegressor, k: int, train: Rows, val: Rows | None) -> tuple:  # network, history
+    "Train member `k`; its history is in the unit of the target."
     network = build_model(self.config_, self.seed + k).to(self.device_)
     precision = resolve_precision(self.precision, self.device_)
     with _progress(self, k) as report:
         history = fit_network(network, train, self.train_config_, self.seed + k, val, precision, report)
     for line in history:
         if "val_mae" in line: line["val_mae"] *= self.target_std_
-    self.networks_.append(network)
-    self.history_.append(history)
+    return network, history
 
 @patch
 def _calibrate(self: LGDCNNRegressor, formulas, y) -> np.ndarray:
@@ -128,19 +147,20 @@ def _calibrate(self: LGDCNNRegressor, formulas, y) -> np.ndarray:
     mean, std = self.predict(formulas, return_std=True)
     return np.abs(y - mean) / std
 
-# %% ../nbs/09_estimator.ipynb #628fc0b7
+# %% ../nbs/09_estimator.ipynb #b095bfd7
 @contextmanager
 def _progress(estimator: LGDCNNRegressor, k: int):
     "Yield a function that shows each line of history on a progress bar."
     from tqdm import tqdm
     label = f"model {k + 1}/{estimator.n_models}" if estimator.n_models > 1 else "training"
-    with tqdm(total=estimator.train_config_.epochs, desc=label, unit="epoch", disable=not estimator.verbose) as bar:
+    with tqdm(total=estimator.train_config_.epochs, desc=label, unit="epoch", mininterval=1,
+              disable=not estimator.verbose) as bar:
         def report(line: dict) -> None:
             if "val_mae" in line: bar.set_postfix(val_mae=f"{line['val_mae'] * estimator.target_std_:.4g}")
             bar.update()
         yield report
 
-# %% ../nbs/09_estimator.ipynb #976245ae
+# %% ../nbs/09_estimator.ipynb #fea9cb28
 @patch
 def _check_fitted(self: LGDCNNRegressor) -> None:
     "Raise `InputError` before `fit` or `load`."
@@ -148,7 +168,7 @@ def _check_fitted(self: LGDCNNRegressor) -> None:
 
 @patch
 def predict(self: LGDCNNRegressor,
-            formulas,
+            formulas,  # list, array or Series; one string counts as one formula
             return_std: bool = False,  # also the standard deviation
             precision: str = "fp32",  # "bf16" is faster where the hardware has it, and less exact
            ):  # (n,) float64, or a pair (mean, std)
@@ -165,7 +185,7 @@ def predict(self: LGDCNNRegressor,
 
 @patch
 def predict_interval(self: LGDCNNRegressor,
-                     formulas,
+                     formulas,  # list, array or Series
                      coverage: float = 0.9,  # share of new rows that shall lie inside
                     ) -> np.ndarray:  # (n, 2), lower and upper end
     "Predict intervals calibrated on the held-out rows; raises `InputError` if too few were held out."
@@ -219,16 +239,15 @@ def embed(self: LGDCNNRegressor, formulas, layer: str = "output"):  # ((N, n_max
     found, mask = self.embed_layers(formulas, (layer,))
     return found[layer], mask
 
-# %% ../nbs/09_estimator.ipynb #23267627
+# %% ../nbs/09_estimator.ipynb #4ad493cd
 _FORMAT = 1  # raised when a reader of the old format could no longer read the new one
 
 @patch
 def save(self: LGDCNNRegressor, path: str | Path) -> Path:
-    "Write the model to one file; raises `InputError` if the folder does not exist."
+    "Write the trained networks to one file; raises `InputError` if there can be none."
     from safetensors.torch import save as to_bytes
     self._check_fitted()
-    path = Path(path)
-    if not path.parent.is_dir(): raise InputError(f"there is no folder {str(path.parent)!r} to write {path.name} to")
+    path = check_output(path)
     tensors = {f"{k}.{name}": t.detach().cpu().contiguous() for k, network in enumerate(self.networks_)
                for name, t in network.state_dict().items()}
     tensors["scores"] = torch.from_numpy(self.scores_)
@@ -254,13 +273,14 @@ def _read_file(path: Path) -> tuple[dict, dict]:  # facts, tensors
         raise InputError(f"{str(path)!r} has format {facts.get('format')!r}, this version reads {_FORMAT}: update lgdcnn")
     return facts, tensors
 
-# %% ../nbs/09_estimator.ipynb #878cfca3
+# %% ../nbs/09_estimator.ipynb #93458c05
 @patch(cls_method=True)
 def load(cls: LGDCNNRegressor, path: str | Path, device: str = "auto") -> LGDCNNRegressor:
     "Read a saved model; raises `InputError` if the file is missing, damaged or of another kind."
     facts, tensors = _read_file(Path(path))
     try:
-        self = cls(ModelConfig.from_dict(facts["model"]), TrainConfig.from_dict(facts["train"]),
+        model = ModelConfig.from_dict(facts["model"])
+        self = cls(model.name if MODELS.get(model.name) == model else model, TrainConfig.from_dict(facts["train"]),
                    n_models=facts["n_models"], seed=facts["seed"], device=device)
         self.config_, self.train_config_ = self._configs()
         self.device_ = resolve_device(device)

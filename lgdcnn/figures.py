@@ -6,10 +6,11 @@
 __all__ = ['folders', 'finish', 'figure_folder', 'FigureNotebook', 'read_figure', 'list_figures', 'is_current', 'missing_inputs',
            'make_figures']
 
-# %% ../nbs/15_figures.ipynb #2b1bd6bd
+# %% ../nbs/15_figures.ipynb #4ece1371
 import ast
 import hashlib
 import json
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -74,15 +75,19 @@ def list_figures(folder: Path | None = None) -> dict[str, FigureNotebook]:
     "Return all figure notebooks by name, in order."
     return {p.stem: read_figure(p) for p in sorted((folder or figure_folder()).glob("fig*.ipynb"))}
 
-# %% ../nbs/15_figures.ipynb #6dfab3fa
+# %% ../nbs/15_figures.ipynb #7bb69d69
 def _digest(data: bytes) -> str: return hashlib.sha256(data).hexdigest()[:16]
 
 def _fingerprint(figure: FigureNotebook, results: Path) -> dict:
     "Sum up everything the figure is drawn from."
     code = "\n".join(_source(c) for c in _cells(figure.path) if c["cell_type"] == "code")
     package = Path(__file__).parent
+    modules = sorted({"plots", *re.findall(r"from lgdcnn\.(\w+) import", code)})
+    used = [package / f"{m}.py" for m in modules] + sorted((package / "data").glob("*.csv"))
+    chosen = settings()["figures"]
     return {"notebook": _digest(code.encode()),
-            "plots": _digest(b"".join((package / f"{m}.py").read_bytes() for m in ("plots", "figures"))),
+            "package": _digest(b"".join(f.read_bytes() for f in used)),
+            "settings": f"{chosen['formats']}, {chosen['dpi']} dpi",
             "inputs": {name: _digest((results / name).read_bytes()) for name in figure.inputs}}
 
 def _drawn(figure: FigureNotebook, output: Path) -> dict:

@@ -70,7 +70,7 @@ class CompositionTensors:
         rows = torch.cat([first[:size] + t for t, size in enumerate(sizes)]).to(self.numbers.device)
         return Packed(self.numbers[rows], self.fractions[rows], sizes, order.to(self.numbers.device))
 
-# %% ../nbs/04_layers.ipynb #6b5faebc
+# %% ../nbs/04_layers.ipynb #5745225b
 def jitter(packed: Packed,
            sd: float,  # relative noise; 0 returns the batch as it is
            generator: torch.Generator,  # on the host: same seed, same noise on every device
@@ -78,7 +78,7 @@ def jitter(packed: Packed,
     "Multiply the fractions by 1 + N(0, sd) and normalise each formula again."
     if sd == 0: return packed
     noise = torch.randn(len(packed.fractions), generator=generator).to(packed.fractions.device)
-    noisy = (packed.fractions * (1 + sd * noise)).clamp(0, 1)[:, None]
+    noisy = (packed.fractions * (1 + sd * noise)).clamp(1e-9, 1)[:, None]  # not 0: a pure element stays one
     total = spread(noisy, packed).sum(1, keepdim=True).expand(-1, len(packed.sizes), -1)
     return Packed(packed.numbers, (noisy / collect(total, packed)).squeeze(1), packed.sizes, packed.order)
 

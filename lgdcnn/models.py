@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['STAGES', 'layer_names', 'CompositionNetwork', 'build_model', 'n_parameters']
 
-# %% ../nbs/05_models.ipynb #1b82c97b
+# %% ../nbs/05_models.ipynb #51fc8268
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 
 from . import layers
-from .config import ModelConfig, choose
+from .config import InputError, ModelConfig, choose
 from .elements import element_table
 from .layers import Embedder, Head, Packed
 
@@ -28,7 +28,7 @@ def layer_names(stages: tuple[str, ...]) -> tuple[str, ...]:  # one for each pla
         names.append(f"{stage}-{seen[stage]}" if stages.count(stage) > 1 else stage)
     return tuple(names)
 
-# %% ../nbs/05_models.ipynb #794f459d
+# %% ../nbs/05_models.ipynb #cbefc586
 class CompositionNetwork(nn.Module):
     "Chain embedder, stages and head as a `ModelConfig` says."
     def __init__(self, config: ModelConfig):
@@ -40,13 +40,23 @@ class CompositionNetwork(nn.Module):
         for name in config.stages:
             if name not in self.stages: self.stages[name] = choose(name, STAGES, "stage")(width, config)
             width = self.stages[name].d_out
-        for place in config.add: choose(place, dict.fromkeys(self.layer_names), "layer to add")
+        self._check_merge(width)
         if config.add or config.channel_pool > 1: self.layer_names += ("merged",)
         self.head = Head(width // config.channel_pool, config.n_targets)
 
+    def _check_merge(self, width: int) -> None:
+        "Raise `InputError` for layers that cannot be added or pooled."
+        for place in self.config.add: choose(place, dict.fromkeys(self.layer_names), "layer to add")
+        if self.config.add and self.config.d_model != width:
+            raise InputError(f"layers of {self.config.d_model} and {width} channels cannot be added: "
+                             "conv_width must equal d_model")
+        if self.config.channel_pool > width:
+            raise InputError(f"channel_pool = {self.config.channel_pool} is not possible: there are {width} channels")
+
     def outputs(self, packed: Packed) -> Iterator[tuple[str, Tensor]]:  # (layer name, (T, d)) in order
         "Yield the rows that leave each layer."
-        x, kept = self.embedder(packed), {}
+        x = self.embedder(packed)
+        kept = {"input": x}
         yield "input", x
         for place, stage in zip(self.layer_names[1:], self.config.stages):
             x = kept[place] = self.stages[stage](x, packed)
@@ -63,13 +73,13 @@ class CompositionNetwork(nn.Module):
         results = self.head(x, packed)
         return tuple(torch.empty_like(r).index_copy(0, packed.order, r) for r in results)
 
-# %% ../nbs/05_models.ipynb #43761408
+# %% ../nbs/05_models.ipynb #edb4bf3d
 def build_model(config: ModelConfig,
                 seed: int = 0,  # of the initial weights
                ) -> CompositionNetwork:
     "Build a network with reproducible initial weights."
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # the host's alone: manual_seed would reach the GPUs too
         return CompositionNetwork(config)
 
 def n_parameters(model: nn.Module) -> int:

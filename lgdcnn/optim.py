@@ -20,13 +20,15 @@ def make_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optim
     groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
 
-# %% ../nbs/07_optim.ipynb #20f82eb8
+# %% ../nbs/07_optim.ipynb #b73778dd
 def make_schedule(optimizer: torch.optim.Optimizer, config: TrainConfig,
                   n_steps: int,  # of the whole run
                  ) -> torch.optim.lr_scheduler.LRScheduler:
     "Set up one cycle of the learning rate over `n_steps`."
+    # torch divides by zero where the rise is exactly one step long
+    warmup = config.warmup if abs(config.warmup * n_steps - 1) > 1e-9 else 1.5 / n_steps
     return torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=config.learning_rate, total_steps=n_steps,
-                                               pct_start=config.warmup, cycle_momentum=False)
+                                               pct_start=warmup, cycle_momentum=False)
 
 # %% ../nbs/07_optim.ipynb #0c7d4094
 def make_average(network: nn.Module, config: TrainConfig, n_steps: int) -> AveragedModel | None:

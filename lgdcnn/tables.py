@@ -13,15 +13,16 @@ import numpy as np
 
 from .config import InputError
 
-# %% ../nbs/02e_tables.ipynb #8c1eb1d1
+# %% ../nbs/02e_tables.ipynb #d644d873
 def check_formulas(formulas: Sequence[str],  # a list, array or Series; one string counts as one formula
                   ) -> list[str]:
     "Return the formulas as a list; raises `InputError` if there is none."
+    if hasattr(formulas, "columns"): raise InputError("formulas must be one column, not a table: pass table['formula']")
     out = [formulas] if isinstance(formulas, str) else list(formulas)
     if not out: raise InputError("no formulas were given: pass at least one")
     return out
 
-# %% ../nbs/02e_tables.ipynb #567581a3
+# %% ../nbs/02e_tables.ipynb #06415130
 def _number(value) -> float:
     "Read one target; whatever is not a number becomes NaN."
     try: return float(value)
@@ -31,7 +32,7 @@ def check_targets(y: Sequence[float],
                   n: int,  # number of formulas
                  ) -> np.ndarray:  # (n,) float64
     "Return the targets as an array; raises `InputError` for wrong lengths and values that are no finite number."
-    raw = np.asarray(y, dtype=object)
+    raw = np.asarray(y if hasattr(y, "__len__") else list(y), dtype=object)
     if raw.ndim != 1: raise InputError(f"targets must be one number for each formula, but have the shape {raw.shape}")
     if len(raw) != n: raise InputError(f"{n} formulas but {len(raw)} targets: pass one target for each formula")
     values = np.array([_number(v) for v in raw])
@@ -41,7 +42,7 @@ def check_targets(y: Sequence[float],
         raise InputError(f"row {bad[0]}: the target is {raw[bad[0]]!r}, not a finite number{more}: mend or drop the row")
     return values
 
-# %% ../nbs/02e_tables.ipynb #cd33ae26
+# %% ../nbs/02e_tables.ipynb #f987c844
 _MISSING = ["", "NA", "N/A", "NaN", "nan", "null", "None"]
 
 def _read_csv(path: Path, typed: str | None):
@@ -56,18 +57,22 @@ def read_table(path: str | Path,  # .csv (also .csv.gz) or .parquet
     "Read a table; raises `InputError` if the file is missing, empty or no table."
     import pandas as pd
     path = Path(path)
+    if path.is_dir(): raise InputError(f"{str(path)!r} is a folder: give the name of a file")
     if not path.is_file(): raise InputError(f"there is no file {str(path)!r}")
+    if path.suffix.lower() in (".xls", ".xlsx", ".ods"):
+        raise InputError(f"{str(path)!r} is a spreadsheet: save it as CSV")
     try: return pd.read_parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _read_csv(path, typed)
     except pd.errors.EmptyDataError: raise InputError(f"{str(path)!r} is empty") from None
     except (ValueError, OSError, pd.errors.ParserError) as e:  # also UnicodeDecodeError and pyarrow's errors
         raise InputError(f"{str(path)!r} cannot be read as a table ({str(e).splitlines()[0]}): "
                          "it must be a CSV with a header line, or a parquet file") from None
 
-# %% ../nbs/02e_tables.ipynb #74630320
+# %% ../nbs/02e_tables.ipynb #ba6243e3
 def column(frame,  # a pandas DataFrame
            name: str,
            what: str = "column",  # what it is for, in the message
           ):  # the Series
     "Return a column; raises `InputError` naming the columns there are."
     if name in frame.columns: return frame[name]
-    raise InputError(f"the table has no {what} {name!r}: its columns are {', '.join(map(repr, frame.columns))}")
+    hint = " (separate columns by commas)" if len(frame.columns) == 1 and ";" in str(frame.columns[0]) else ""
+    raise InputError(f"the table has no {what} {name!r}: its columns are {', '.join(map(repr, frame.columns))}{hint}")

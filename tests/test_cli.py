@@ -47,6 +47,28 @@ def test_a_csv_keeps_its_rows_and_columns(own):
     assert (answer["lower"] < answer["upper"]).all()
 
 
+def test_taken_columns_are_refused(own, tmp_path):
+    (tmp_path / "t.csv").write_text("formula,std\nNaCl,1\n")
+    code, out, err = run("predict", own / "m.lgdcnn", "--csv", tmp_path / "t.csv")
+    assert (code, out) == (2, "") and "has a column 'std' already" in err
+
+
+def test_a_small_table_predicts_without_intervals(tmp_path, embedded):
+    "Six held-out rows cannot calibrate 90 %: said at training and at predicting, and the rest is there."
+    embedded.frame.iloc[:60].to_csv(tmp_path / "t.csv", index=False)
+    code, _, err = run("train", tmp_path / "t.csv", "--target", "target", "--out", tmp_path / "m", "--architecture", "dcnn-k1",
+                       "--epochs", 1, "--quiet")
+    assert code == 0 and "only 6 rows were held out" in err
+    code, out, err = run("predict", tmp_path / "m", "NaCl", "--format", "json")
+    assert code == 0 and set(json.loads(out)[0]) == {"formula", "prediction", "std"} and err.startswith("no intervals: ")
+    code, out, err = run("predict", tmp_path / "m", "NaCl", "--coverage", 0.9)
+    assert (code, out) == (2, "") and "ask for 0.85 at most" in err
+    code, out, err = run("train", tmp_path / "t.csv", "--target", "target", "--out", tmp_path / "m", "--architecture", "dcnn-k1",
+                         "--epochs", 1, "--quiet", "--validation", 0.3)
+    assert code == 0 and "held out" not in err
+    assert run("predict", tmp_path / "m", "NaCl")[0] == 0
+
+
 def test_csv_on_stdout_can_be_piped(own):
     from io import StringIO
     code, out, err = run("predict", own / "m.lgdcnn", "MgO", "--format", "csv", "--coverage", 0.5)
@@ -91,6 +113,13 @@ def test_bad_tables_end_training(kind, tmp_path):
 
 
 BAD_COMMANDS = {
+    "target of a data set": (["train", "exp_formation_enthalpy", "--target", "x", "--out", "{d}/m"], "has one target"),
+    "out is a folder": (["train", "{t}", "--target", "gap", "--out", "{d}"], "is a folder"),
+    "data is a folder": (["train", "{d}", "--target", "gap", "--out", "{d}/m"], "is a folder"),
+    "seed": (["train", "{t}", "--target", "gap", "--out", "{d}/m", "--seed", "-1"], "seed = -1"),
+    "demo epochs": (["demo", "--epochs", "-1", "--out", "{d}/demo"], "epochs = -1"),
+    "no size": (["cecv", "{m}", "--data", "{t}", "--element", "all", "--sizes", "9"], "--sizes"),
+    "no element": (["cecv", "{m}", "--data", "exp_formation_enthalpy", "--element", "Xx"], "unknown element"),
     "no command of that name": (["trian"], "No such command"),
     "unknown option": (["train", "x.csv", "--targte", "gap", "--out", "m"], "No such option"),
     "missing option": (["train", "{t}"], "Missing option '--out'"),

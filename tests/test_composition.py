@@ -84,7 +84,7 @@ REFUSED = {
     "Na+": (2, "charges"), "PO4-3": (3, "negative"), "Fe-1O": (2, "negative"), "Fe0": (2, "zero"), "Fe0.0O": (2, "zero"),
     "2H2O": (0, "follows no element"), "": (0, "empty"), "   ": (0, "empty"), "123": (0, "follows no element"),
     "CuSO4·5H2O": (5, "bracket"), "D2O": (0, "isotopes"), "Fe1.2.3": (5, "follows no element"), "NaCl\nKCl": (4, "unexpected"), "\n": (0, "empty"),
-    "Fe1e999": (2, "out of range"), "H" + "9" * 400: (1, "out of range"), "日本": (0, "unexpected"), "Fe_2O_3": (2, "unexpected"),
+    "Fe1e999": (2, "out of range"), "(((H1e20)1e20)1e20)": (0, "out of range"), "H٣": (1, "unexpected"), "H" + "9" * 400: (1, "out of range"), "日本": (0, "unexpected"), "Fe_2O_3": (2, "unexpected"),
 }
 
 

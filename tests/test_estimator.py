@@ -62,7 +62,7 @@ def test_same_seed_same_predictions(small_config, embedded):
 def test_several_networks_are_a_mixture(small_config, embedded):
     formulas, y = (a[:100] for a in embedded.part("train"))
     options = {"architecture": small_config, "epochs": 2, "verbose": False}
-    held = (formulas[:20], y[:20])
+    held = tuple(a[:20] for a in embedded.part("val"))
     both = LGDCNNRegressor(n_models=2, seed=3, **options).fit(formulas, y, held)
     single = [LGDCNNRegressor(seed=s, **options).fit(formulas, y, held) for s in (3, 4)]
     (m1, s1), (m2, s2) = (m.predict(["Fe2O3", "NaCl"], return_std=True) for m in single)
@@ -79,9 +79,32 @@ def test_targets_in_other_units(small_config, embedded):
     assert np.allclose(mean_k, 1000 * mean + 7, atol=1e-2) and np.allclose(std_k, 1000 * std, rtol=1e-4)
 
 
-def test_constant_targets_are_predicted_as_they_are(small_config):
-    m = LGDCNNRegressor(small_config, epochs=30, verbose=False).fit(["NaCl", "KCl", "LiF", "MgO"], [2.0] * 4, validation=0)
-    assert np.allclose(m.predict(["NaCl", "KBr"]), 2.0, atol=0.5)
+def test_constant_targets_do_not_divide_by_zero(small_config):
+    m = LGDCNNRegressor(small_config, epochs=2, verbose=False).fit(["NaCl", "KCl", "LiF", "MgO"], [2.0] * 4, validation=0)
+    assert (m.target_mean_, m.target_std_) == (2.0, 1.0) and np.isfinite(m.predict(["NaCl"], return_std=True)).all()
+
+
+def test_a_failed_refit_leaves_no_half_model(small_config, monkeypatch):
+    import lgdcnn.estimator
+    m = LGDCNNRegressor(small_config, epochs=1, n_models=2, verbose=False).fit(["NaCl", "KCl"], [1, 2], 0)
+    before = m.predict(["NaCl"])
+    with pytest.raises(InputError): m.fit(["NaCl", "KClx"], [1, 2])
+    assert np.array_equal(m.predict(["NaCl"]), before), "input that is refused at once leaves the model as it was"
+    def broken(*args): raise RuntimeError
+    monkeypatch.setattr(lgdcnn.estimator, "fit_network", broken)
+    with pytest.raises(RuntimeError): m.fit(["NaCl", "KCl"], [1, 2], 0)
+    with pytest.raises(InputError, match="not trained"): m.predict(["NaCl"])
+
+
+def test_trained_and_held_out_rows_must_differ(small_config):
+    with pytest.warns(UserWarning, match="1 compositions of the validation rows are also trained on"):
+        LGDCNNRegressor(small_config, epochs=1, verbose=False).fit(["NaCl", "KCl"], [1, 2], (["ClNa", "LiF"], [1, 2]))
+
+
+def test_generators_and_tables():
+    from lgdcnn.tables import check_formulas, check_targets
+    assert check_targets((v for v in (1, 2)), 2).tolist() == [1, 2]
+    with pytest.raises(InputError, match="one column, not a table"): check_formulas(pd.DataFrame({"formula": ["NaCl"]}))
 
 
 @settings(max_examples=50, deadline=None)
@@ -129,6 +152,8 @@ BAD_FITS = {
     "unknown element": (["NaCl", "XxO"], [1, 2], {}, "row 1: .*not an element"),
     "missing formula": (["NaCl", None], [1, 2], {}, "row 1: .*expected a string"),
     "fraction": (["NaCl", "KCl"], [1, 2], {"validation": 1.5}, r"must be a fraction in \[0, 1\)"),
+    "fraction as text": (["NaCl", "KCl"], [1, 2], {"validation": "x"}, "must be a fraction"),
+    "huge": (["NaCl", "KCl", "LiF"], [1e300, -1e300, 0], {"validation": 0}, "too large"),
     "held-out pair": (["NaCl", "KCl"], [1, 2], {"validation": (["LiF"], [1, 2])}, "1 formulas but 2 targets"),
 }
 
@@ -143,7 +168,8 @@ def test_bad_input_is_refused(case, small_config):
 
 @pytest.mark.parametrize("options, message", [
     ({"architecture": "l-g-dnn"}, "did you mean 'l-g-dcnn'"), ({"protocol": "fats"}, "did you mean 'fast'"),
-    ({"epochs": 0}, "epochs = 0"), ({"n_models": 0}, "n_models = 0"), ({"device": "warp"}, "warp"),
+    ({"epochs": 0}, "epochs = 0"), ({"epochs": 1.5}, "epochs = 1.5"), ({"n_models": 0}, "n_models = 0"),
+    ({"n_models": 1.5}, "n_models = 1.5"), ({"seed": -1}, "seed = -1"), ({"device": "warp"}, "warp"),
     ({"precision": "fp8"}, "fp8")])
 def test_bad_options_are_refused(options, message):
     with pytest.raises(InputError, match=message):
@@ -152,7 +178,7 @@ def test_bad_options_are_refused(options, message):
 
 def test_intervals_need_enough_held_out_rows(small_config):
     m = LGDCNNRegressor(small_config, epochs=1, verbose=False).fit(["NaCl", "KCl", "LiF", "MgO"], [1, 2, 3, 4], validation=0)
-    with pytest.raises(InputError, match="needs at least 9 held-out rows, but there are 0"): m.predict_interval(["NaCl"])
+    with pytest.raises(InputError, match="there are 0: train with some rows held out"): m.predict_interval(["NaCl"])
     for c in (0, 1, 1.2, -0.1):
         with pytest.raises(InputError, match="between 0 and 1"): m.predict_interval(["NaCl"], c)
 

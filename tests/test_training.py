@@ -97,12 +97,33 @@ def test_prediction_does_not_depend_on_the_batch_size(few):
     assert torch.allclose(a[0], b[0], atol=1e-6) and torch.allclose(a[1], b[1], atol=1e-6)
 
 
-def test_devices_and_precisions():
+def test_devices_and_precisions(monkeypatch):
     cpu = resolve_device("cpu")
-    assert resolve_precision("auto", cpu) in ("fp32", "bf16") and resolve_precision("bf16", cpu) == "bf16"
+    for has_amx, expected in ((True, "bf16"), (False, "fp32")):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda has_amx=has_amx: {"amx_bf16": has_amx}, raising=False)
+        assert resolve_precision("auto", cpu) == expected
     for bad in ("warp", "cuda:99"):
         with pytest.raises(InputError, match=bad): resolve_device(bad)
     with pytest.raises(InputError, match="fp8"): resolve_precision("fp8", cpu)
+
+
+def test_defaults_are_held_fast():
+    "Stored results name configurations by what differs from the defaults, so these must never change."
+    from lgdcnn.config import ModelConfig, TrainConfig
+    assert ModelConfig().to_dict() == {
+        "name": "l-g-dcnn", "stages": ["lstm", "attention", "gru", "attention", "dcnn"], "elements": "mat2vec",
+        "d_model": 512, "resolution": 2000, "fraction_base": 50.0, "n_units": 3, "kernel": 3, "conv_width": 512,
+        "add": [], "channel_pool": 1, "n_targets": 1}
+    assert TrainConfig().to_dict() == {
+        "name": "fast", "epochs": 60, "batch_size": 128, "learning_rate": 1e-3, "weight_decay": 1e-2, "warmup": 0.3,
+        "grad_clip": 1.0, "loss": "laplace", "jitter": 0.02, "average": "ema", "select": "last"}
+
+
+def test_stored_scores_name_todays_configurations(root):
+    import pandas as pd
+    scores = pd.read_csv(root / "results" / "demo" / "scores.csv").dropna(subset="config")
+    assert len(scores) and all(MODELS[r.model].digest() == r.config for r in scores.itertuples())
+    assert set(scores.protocol) == {PROTOCOLS["fast"].replace(epochs=int(scores.epochs.iloc[0])).digest()}
 
 
 def test_losses_by_hand():
