@@ -105,7 +105,7 @@ def _embed(model, formulas: list[str], layers: tuple[str, ...]) -> dict[str, np.
     if hasattr(model, "embed_layers"): return model.embed_layers(formulas, layers)[0]
     return {name: model.embed(formulas, layer=name)[0] for name in layers}
 
-# %% ../nbs/10_cecv.ipynb #10a20398
+# %% ../nbs/10_cecv.ipynb #b32ba16f
 def _distinct(formulas: Iterable[str]) -> tuple[np.ndarray, Compositions]:
     "Keep each composition once, at its first place."
     formulas = np.array([formulas] if isinstance(formulas, str) else list(formulas), dtype=object)
@@ -115,7 +115,7 @@ def _distinct(formulas: Iterable[str]) -> tuple[np.ndarray, Compositions]:
 
 def _checked_sizes(sizes: Iterable[int]) -> tuple[int, ...]:
     "Return the sizes in ascending order; raises `InputError` for those without information."
-    sizes = tuple(sorted(set(sizes)))
+    sizes = tuple(sorted({sizes} if isinstance(sizes, int) else set(sizes)))
     if not sizes: raise InputError("sizes is empty: give numbers of elements, like range(3, 8)")
     if sizes[0] == 2:
         raise InputError("compounds of 2 elements carry no information: two standardised values are always +-1/sqrt(2), "
@@ -186,20 +186,20 @@ def environments(model,  # anything with `layers` and `embed`
         for layer in layers: matrices[layer][n] = np.concatenate(parts[layer])
     return Environments(formulas, compositions, rows, matrices)
 
-# %% ../nbs/10_cecv.ipynb #0378e24e
+# %% ../nbs/10_cecv.ipynb #914a5849
 def _present(c: Compositions) -> str:
     "List the elements of some compositions, most frequent first, twelve at most."
     z, count = np.unique(c.numbers, return_counts=True)
     return ", ".join(SYMBOLS[i] for i in z[np.argsort(-count, kind="stable")][:12]) or "none"
 
 def containing(formulas: Iterable[str],
-               elements: Iterable[str],  # symbols
+               elements: str | Iterable[str],  # one symbol or several
               ) -> np.ndarray:  # formulas, in their order
     "Select the formulas that contain any of some elements; raises `InputError` for an element in none of them."
     formulas = np.array([formulas] if isinstance(formulas, str) else list(formulas), dtype=object)
     c, has = featurize(formulas), np.zeros(len(formulas), dtype=bool)
     owner = np.repeat(np.arange(len(c)), c.n_elements)
-    for element in elements:
+    for element in [elements] if isinstance(elements, str) else elements:
         rows = owner[c.numbers == choose(element, ATOMIC_NUMBER, "element")]
         if not len(rows): raise InputError(f"no compound contains {element}: most frequent are {_present(c)}")
         has[rows] = True
@@ -235,7 +235,7 @@ class CECV:
         counts = ", ".join(f"{t:g}: {c}" for t, c in zip(self.thresholds, self.counts))
         return f"CECV({self.element}, {self.layer!r}, {self.n_compounds} compounds, {{{counts}}})"
 
-# %% ../nbs/10_cecv.ipynb #8ea724dd
+# %% ../nbs/10_cecv.ipynb #f192e7f5
 def cecv_of(env: Environments,
             element: str = "Si",
             layer: str = "output",
@@ -244,6 +244,7 @@ def cecv_of(env: Environments,
             legacy: bool = False,  # count as the reference does, see notebook 09b; for comparison only
            ) -> CECV:
     "Count the clusters of one element in one layer; raises `InputError` if no compound has the element."
+    thresholds = np.atleast_1d(np.asarray(thresholds, dtype=float))  # one number is a threshold too
     if not len(thresholds): raise InputError("thresholds is empty: give at least one, like THRESHOLDS")
     count = cecv_legacy.count_clusters if legacy else count_clusters
     group = env.group(element, layer, alignment)

@@ -95,7 +95,7 @@ class LGDCNNRegressor(RegressorMixin, BaseEstimator):
         if model.n_targets != 1: raise InputError(f"n_targets = {model.n_targets} is not possible here: fit takes one target")
         return model, protocol.replace(epochs=self.epochs) if self.epochs is not None else protocol
 
-# %% ../nbs/09_estimator.ipynb #afa7dd14
+# %% ../nbs/09_estimator.ipynb #db7dfcc1
 @patch
 def fit(self: LGDCNNRegressor,
         formulas,  # list, array or Series of formulas
@@ -108,11 +108,12 @@ def fit(self: LGDCNNRegressor,
     formulas = check_formulas(formulas)
     y = check_targets(y, len(formulas))
     formulas, y, held, y_held = _hold_out(formulas, y, validation, self.seed)
-    if not np.isfinite(y.std()): raise InputError("the targets are too large to be standardised: use another unit")
+    with np.errstate(over="ignore", invalid="ignore"): spread_of_y = float(y.std())
+    if not np.isfinite(spread_of_y): raise InputError("the targets are too large to be standardised: use another unit")
     choose(train_config.loss, LOSSES, "loss")
     self.device_ = resolve_device(self.device)
     resolve_precision(self.precision, self.device_)
-    self.target_mean_, self.target_std_ = float(y.mean()), float(y.std()) or 1.0
+    self.target_mean_, self.target_std_ = float(y.mean()), spread_of_y or 1.0
     train = self._rows(formulas, y)
     val = self._rows(held, y_held) if held is not None else None
     self.config_, self.train_config_, self.n_train_ = model_config, train_config, len(y)

@@ -99,7 +99,7 @@ def test_bad_files_are_refused(tmp_path):
     for path, words in (
         (tmp_path / "m.parquet", "cannot be read"),
         (tmp_path / "none.csv", "there is no file"),
-        (tmp_path, "no file"),
+        (tmp_path, "is a folder"),
     ):
         with pytest.raises(InputError, match=words):
             Dataset.from_frame(path)
