@@ -125,9 +125,9 @@ def _report(model, ds, out: Path) -> None:
     if n < 9: _note(f"only {n} rows were held out, too few for 90 % intervals (see --validation)")
     _note(f"saved {out}")
 
-# %% ../nbs/16_cli.ipynb #71e15c52
+# %% ../nbs/16_cli.ipynb #60893c18
 def _answers(model, formulas, coverage: float, asked: bool):  # DataFrame
-    "Predict with standard deviation and interval; without the interval if too few rows were held out and none was asked for."
+    "Predict with standard deviation and interval; without one if too few rows were held out and none was asked for."
     import pandas as pd
     mean, std = model.predict(formulas, return_std=True)
     table = pd.DataFrame({"prediction": mean, "std": std})
@@ -145,7 +145,7 @@ def _as_text(table, form: str) -> str:
     if form == "json": return table.to_json(orient="records", indent=1)
     return table.to_string(index=False, float_format=lambda v: f"{v:.4g}")
 
-# %% ../nbs/16_cli.ipynb #47dd05ac
+# %% ../nbs/16_cli.ipynb #b4565954
 def _read_formulas(formulas: tuple[str, ...], csv: Path | None, formula: str):  # DataFrame
     "Return a table with the formulas to predict; raises `InputError` unless they come from one source."
     import pandas as pd
@@ -172,7 +172,8 @@ def _read_formulas(formulas: tuple[str, ...], csv: Path | None, formula: str):  
 def predict(model, formulas, csv, formula, out, coverage, form, device) -> None:
     "Predict with a saved MODEL for FORMULAS, or for a table given by --csv."
     table = _read_formulas(formulas, csv, formula)
-    if out and check_output(out).suffix == ".parquet": raise InputError("predictions are written as CSV or JSON: name the file so")
+    if out and check_output(out).suffix == ".parquet":
+        raise InputError("predictions are written as CSV or JSON: name the file so")
     from lgdcnn.estimator import LGDCNNRegressor
     asked = click.get_current_context().get_parameter_source("coverage").name == "COMMANDLINE"
     loaded = LGDCNNRegressor.load(model, device)

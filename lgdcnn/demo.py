@@ -27,7 +27,7 @@ from .estimator import LGDCNNRegressor
 from .losses import METRICS
 from .models import n_parameters
 
-# %% ../nbs/13a_demo.ipynb #48c192a5
+# %% ../nbs/13a_demo.ipynb #f5c5fa4d
 @dataclass(frozen=True)
 class DemoPlan:
     "Say what the demo trains and looks at."
@@ -49,7 +49,7 @@ def _commit() -> str | None:
     import subprocess
     root = repo_root(Path(__file__).parent)
     if not root: return None
-    git = lambda *args: subprocess.run(["git", "-C", root, *args], capture_output=True, text=True).stdout.strip()
+    def git(*args): return subprocess.run(["git", "-C", root, *args], capture_output=True, text=True).stdout.strip()
     head = git("rev-parse", "--short=10", "HEAD")
     return head and head + ("+" if git("status", "--porcelain", "--", "lgdcnn") else "") or None
 
@@ -57,8 +57,8 @@ def environment() -> dict:
     "Record what a number depends on besides code and seed."
     packages = ("lgdcnn", "torch", "numpy", "pandas", "scikit-learn", "pymatgen")
     versions = {p: metadata.version(p) for p in packages}
-    return {"commit": _commit(), "python": platform.python_version(), "machine": platform.machine(), "threads": torch.get_num_threads(),
-            "versions": {k: v.split("+")[0] for k, v in versions.items()}}
+    return {"commit": _commit(), "python": platform.python_version(), "machine": platform.machine(),
+            "threads": torch.get_num_threads(), "versions": {k: v.split("+")[0] for k, v in versions.items()}}
 
 # %% ../nbs/13a_demo.ipynb #94764c49
 def _score(ds: Dataset, model: str, seed: int, y_pred: np.ndarray, seconds: float, **more) -> dict:

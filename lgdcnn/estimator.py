@@ -65,7 +65,7 @@ def conformal_multiple(scores: np.ndarray,  # (n,) scaled errors of held-out row
         raise InputError(f"a coverage of {coverage:g} needs at least {need} held-out rows, but there are {n}: {remedy}")
     return float(np.sort(scores)[rank - 1])
 
-# %% ../nbs/09_estimator.ipynb #22c21f5b
+# %% ../nbs/09_estimator.ipynb #5471d12c
 def _as_config(value, registry: dict, kind: type, what: str):
     "Accept a configuration or the name of one."
     return value if isinstance(value, kind) else choose(value, registry, what)
@@ -92,7 +92,8 @@ class LGDCNNRegressor(RegressorMixin, BaseEstimator):
             value = getattr(self, name)
             if not isinstance(value, int | np.integer) or value < least:
                 raise InputError(f"{name} = {value!r} is not possible: it must be a whole number of at least {least}")
-        if model.n_targets != 1: raise InputError(f"n_targets = {model.n_targets} is not possible here: fit takes one target")
+        if model.n_targets != 1:
+            raise InputError(f"n_targets = {model.n_targets} is not possible here: fit takes one target")
         return model, protocol.replace(epochs=self.epochs) if self.epochs is not None else protocol
 
 # %% ../nbs/09_estimator.ipynb #db7dfcc1
