@@ -134,7 +134,7 @@ def _element_first(matrices: np.ndarray,  # (m, n, n) in amount order
     order = np.argsort(rest != position[:, None], axis=1, kind="stable")
     return matrices[np.arange(len(matrices))[:, None, None], order[:, :, None], order[:, None, :]]
 
-# %% ../nbs/10_cecv.ipynb #544584cf
+# %% ../nbs/10_cecv.ipynb #9afcca82
 @dataclass(frozen=True, eq=False)
 class Environments:
     "Hold the matrices of distinct compounds for some layers; compounds of other sizes have no row."
@@ -153,7 +153,7 @@ class Environments:
               layer: str,
               alignment: str = "amount",  # or "element": its row first
              ) -> dict[int, tuple[np.ndarray, np.ndarray]]:  # n -> (rows of `formulas`, (m, n, n) matrices)
-        "Select the compounds that contain an element, by size; sizes without any are absent."
+        "Select the compounds that contain an element, by size; raises `InputError` if there are none."
         choose(alignment, dict.fromkeys(ALIGNMENTS), "alignment")
         all_matrices, out = choose(layer, self.matrices, "layer"), {}
         for n, rows in self.rows.items():
@@ -162,6 +162,8 @@ class Environments:
             r = all_matrices[n][m]
             if alignment == "element": r = _element_first(r, has[m].argmax(1))
             if len(m): out[n] = rows[m], r
+        if not out: raise InputError(f"no compound of {'/'.join(map(str, self.rows))} elements contains {element}: "
+                                     f"most frequent there are {', '.join(list(self.elements())[:12]) or 'none'}")
         return out
 
 # %% ../nbs/10_cecv.ipynb #04ea1954
@@ -235,7 +237,7 @@ class CECV:
         counts = ", ".join(f"{t:g}: {c}" for t, c in zip(self.thresholds, self.counts))
         return f"CECV({self.element}, {self.layer!r}, {self.n_compounds} compounds, {{{counts}}})"
 
-# %% ../nbs/10_cecv.ipynb #f192e7f5
+# %% ../nbs/10_cecv.ipynb #af62cd02
 def cecv_of(env: Environments,
             element: str = "Si",
             layer: str = "output",
@@ -248,10 +250,6 @@ def cecv_of(env: Environments,
     if not len(thresholds): raise InputError("thresholds is empty: give at least one, like THRESHOLDS")
     count = cecv_legacy.count_clusters if legacy else count_clusters
     group = env.group(element, layer, alignment)
-    if not group:
-        covered = env.compositions[np.concatenate(list(env.rows.values()))]
-        raise InputError(f"no compound of {'/'.join(map(str, env.rows))} elements contains {element}: "
-                         f"most frequent there are {_present(covered)}")
     per_size = {n: np.array([count(r, t) for t in thresholds]) for n, (_, r) in group.items()}
     n_per_size = {n: len(rows) for n, (rows, _) in group.items()}
     n_all = int((env.compositions.numbers == ATOMIC_NUMBER[element]).sum())

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FAMILIES', 'anion_families', 'amount_patterns', 'membership', 'agreement']
 
-# %% ../nbs/10b_cecv_members.ipynb #c069fd61
+# %% ../nbs/10b_cecv_members.ipynb #93da3c80
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,7 +13,6 @@ import numpy as np
 from .cecv import THRESHOLDS, Environments
 from .clusters import cluster_labels
 from .composition import ATOMIC_NUMBER, Compositions
-from .config import InputError
 
 # %% ../nbs/10b_cecv_members.ipynb #85169b0d
 FAMILIES = {"F": "fluoride", "O": "oxide", "Cl": "chloride", "N": "nitride", "Br": "bromide", "I": "iodide",
@@ -36,7 +35,7 @@ def amount_patterns(compositions: Compositions) -> np.ndarray:  # (N,) of str, l
     ends = compositions.offsets.tolist()
     return np.array([":".join(parts[a:b]) for a, b in zip(ends, ends[1:])], dtype=object)
 
-# %% ../nbs/10b_cecv_members.ipynb #5083375b
+# %% ../nbs/10b_cecv_members.ipynb #b72d89ad
 def _cluster_row(env: Environments, n: int, members: np.ndarray, families: np.ndarray, leader: int) -> dict:
     "Describe one cluster; `members` are rows of `env.formulas`."
     names, count = np.unique(families[members].astype(str), return_counts=True)
@@ -53,7 +52,6 @@ def membership(env: Environments,
     "Tabulate the clusters of one element; raises `InputError` if it does not occur."
     import pandas as pd
     group = env.group(element, layer, alignment)
-    if not group: raise InputError(f"no compound of {'/'.join(map(str, env.rows))} elements contains {element}")
     families, table = anion_families(env.compositions), []
     for n, (rows, matrices) in group.items():
         labels = cluster_labels(matrices, threshold)

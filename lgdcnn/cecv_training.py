@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['view', 'watch', 'train_and_watch']
 
-# %% ../nbs/10c_cecv_training.ipynb #88fa2e5f
+# %% ../nbs/10c_cecv_training.ipynb #908f941c
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from .cecv import THRESHOLDS, CECV, cecv_of, environments, to_frame
 from .config import InputError
-from .estimator import LGDCNNRegressor
+from .estimator import LGDCNNRegressor, standardisation
 from .models import CompositionNetwork, build_model
 from .training import fit_network, resolve_device, resolve_precision
 
@@ -63,13 +63,12 @@ def train_and_watch(train,  # (formulas, targets)
     fit_network(network, *rows, on_epoch=look, **run)
     return pd.concat(tables, ignore_index=True)
 
-# %% ../nbs/10c_cecv_training.ipynb #99c71c3c
+# %% ../nbs/10c_cecv_training.ipynb #752fac29
 def _prepare(estimator: LGDCNNRegressor, train, validation):
     "Return a new network, its (train, config, seed, validation) and further options of `fit_network`."
     config, protocol = estimator._configs()
     estimator.device_ = resolve_device(estimator.device)
-    y = np.asarray(train[1], dtype=float)
-    estimator.target_mean_, estimator.target_std_ = float(y.mean()), float(y.std()) or 1.0
+    estimator.target_mean_, estimator.target_std_ = standardisation(np.asarray(train[1], dtype=float))
     rows, held = (estimator._rows(list(f), np.asarray(y, dtype=float)) for f, y in (train, validation))
     network = build_model(config, estimator.seed).to(estimator.device_)
     precision = resolve_precision(estimator.precision, estimator.device_)

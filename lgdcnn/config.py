@@ -57,14 +57,14 @@ class Config:
         changed = {k: v for k, v in dataclasses.asdict(self).items() if k != "name" and v != plain[k]}
         return hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:10]
 
-# %% ../nbs/00_config.ipynb #3c463722
+# %% ../nbs/00_config.ipynb #34b83b57
 def _check(ok: bool, field: str, value, must: str) -> None:
     "Raise `InputError` unless `ok`."
     if not ok: raise InputError(f"{field} = {value!r} is not possible: it must be {must}")
 
-def _is_count(value, least: int = 1) -> bool:
-    "Tell whether a value is a whole number of at least `least`."
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+def _is_count(value) -> bool:
+    "Tell whether a value is a positive whole number."
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 # %% ../nbs/00_config.ipynb #8b67d0cb
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['DemoPlan', 'environment', 'run_demo', 'scores_text']
 
-# %% ../nbs/13a_demo.ipynb #7a16021a
+# %% ../nbs/13a_demo.ipynb #bd5fbb2e
 import json
 import platform
 import time
@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 
 from . import cecv
-from .baselines import Mean, RandomForest
+from .baselines import BASELINES
 from .config import MODELS, PROTOCOLS, InputError, repo_root, write_atomic
 from .datasets import Dataset, load_dataset
 from .estimator import LGDCNNRegressor
@@ -103,11 +103,11 @@ def _run_network(ds: Dataset, plan: DemoPlan, name: str, seed: int, verbose: boo
             "history": pd.DataFrame(model.history_[0]).assign(**label),
             "cecv": cecv.to_frame([counts]).assign(**label)}
 
-# %% ../nbs/13a_demo.ipynb #4cde9ebf
+# %% ../nbs/13a_demo.ipynb #2ee40129
 def _jobs(ds: Dataset, plan: DemoPlan, verbose: bool):
     "Yield (name, what computes its tables), the quick ones first."
-    yield "mean", lambda: _run_baseline(ds, "mean", Mean())
-    yield "random-forest", lambda: _run_baseline(ds, "random-forest", RandomForest())
+    for name, make in BASELINES.items():
+        yield name, lambda name=name, make=make: _run_baseline(ds, name, make())
     for name in plan.networks:
         for seed in plan.seeds:
             yield f"{name}, seed {seed}", lambda name=name, seed=seed: _run_network(ds, plan, name, seed, verbose)

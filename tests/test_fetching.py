@@ -201,31 +201,31 @@ def test_without_pip_the_files_come_one_by_one_and_then_work_offline(toy, monkey
     assert len(load_cached("toy")) == 399  # a failed renewal leaves the old file
 
 
-def test_pip_that_fails_gives_its_reason(tmp_path, monkeypatch):
+def fake_pip(tmp_path, monkeypatch, script: str) -> None:
+    "Let pip be a shell script."
     fake = tmp_path / "python"
-    fake.write_text(
-        "#!/bin/sh\necho Looking around\necho 'ERROR: No matching distribution found' >&2\necho more >&2\nexit 1\n"
-    )
+    fake.write_text(script)
     fake.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(fake))
+
+
+def test_pip_that_fails_gives_its_reason(tmp_path, monkeypatch):
+    script = (
+        "#!/bin/sh\necho Looking around\necho 'ERROR: No matching distribution found' >&2\necho more >&2\nexit 1\n"
+    )
+    fake_pip(tmp_path, monkeypatch, script)
     with pytest.raises(FetchError, match="pip failed: ERROR: No matching distribution found"):
         pip_download(tmp_path)
 
 
 def test_pip_that_brings_something_else_is_refused(tmp_path, monkeypatch):
-    fake = tmp_path / "python"
-    fake.write_text(f"#!/bin/sh\necho no wheel > {tmp_path}/{fetching.WHEEL}\n")
-    fake.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(fake))
+    fake_pip(tmp_path, monkeypatch, f"#!/bin/sh\necho no wheel > {tmp_path}/{fetching.WHEEL}\n")
     with pytest.raises(InputError, match="refused"):
         pip_download(tmp_path)
 
 
 def test_pip_that_hangs_is_stopped(tmp_path, monkeypatch):
-    fake = tmp_path / "python"
-    fake.write_text("#!/bin/sh\nexec sleep 60\n")
-    fake.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(fake))
+    fake_pip(tmp_path, monkeypatch, "#!/bin/sh\nexec sleep 60\n")
     start = time.perf_counter()
     with pytest.raises(FetchError, match="pip was stopped after"):
         pip_download(tmp_path, deadline=0.5)
@@ -233,10 +233,7 @@ def test_pip_that_hangs_is_stopped(tmp_path, monkeypatch):
 
 
 def test_pip_is_told_the_digest_and_never_installs(tmp_path, monkeypatch):
-    fake = tmp_path / "python"
-    fake.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/words\nexit 1\n')
-    fake.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(fake))
+    fake_pip(tmp_path, monkeypatch, f'#!/bin/sh\necho "$@" > {tmp_path}/words\nexit 1\n')
     with pytest.raises(FetchError):
         pip_download(tmp_path)
     words = (tmp_path / "words").read_text().split()
