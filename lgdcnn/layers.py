@@ -4,18 +4,22 @@
 
 # %% auto #0
 __all__ = ['Packed', 'spread', 'collect', 'CompositionTensors', 'jitter', 'FractionEncoding', 'Embedder', 'Recurrent', 'LSTM',
-           'GRU', 'Attention', 'shifted', 'ElementConv', 'ResidualUnit', 'DCNN', 'Head']
+           'GRU', 'Attention', 'pairs', 'ElementConv', 'ResidualUnit', 'DCNN', 'Head']
 
-# %% ../nbs/04_layers.ipynb #c976c036
+# %% ../nbs/04_layers.ipynb #8d63e6e6
 import math
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-# %% ../nbs/04_layers.ipynb #1ceceb19
+from .config import InputError
+
+# %% ../nbs/04_layers.ipynb #b401f745
 @dataclass(frozen=True)
 class Packed:
     "Hold B formulas as T rows, one per element, in the layout of `PackedSequence`."
@@ -23,12 +27,20 @@ class Packed:
     fractions: Tensor   # (T,) fractions, float32
     sizes: tuple[int, ...]  # sizes[t]: formulas that have an element t; falling, sums to T
     order: Tensor       # (B,) row b of a result belongs to formula order[b] of the request
+    real: tuple[int, ...] = ()  # like sizes, without padding; empty where there is none, which is everywhere but in a comparison
 
     @property
     def n_elements(self) -> Tensor:  # (B,) elements of each formula, falling
-        "Count the elements of each formula, in the order of the results."
+        "Count the real elements of each formula, in the order of the results."
         steps = torch.arange(self.sizes[0], device=self.numbers.device)
-        return sum((steps < size).long() for size in self.sizes)
+        return sum((steps < size).long() for size in self.real or self.sizes)
+
+    @cached_property
+    def before(self) -> Tensor:  # (T - B,) for rows B, B + 1, ...: the row of the element before
+        "Tell which row holds the element before, for every row that has one."
+        first = [0, *accumulate(self.sizes)]
+        rows = [torch.arange(a, a + size) for a, size in zip(first, self.sizes[1:])]
+        return torch.cat(rows or [torch.arange(0)]).to(self.numbers.device)
 
     def blocks(self, x: Tensor) -> tuple[Tensor, ...]:  # one (sizes[t], ...) for each step
         "Cut rows into steps."
@@ -49,15 +61,19 @@ def collect(table: Tensor,  # (B, n_max, c)
     "Undo `spread`."
     return torch.cat([table[:size, t] for t, size in enumerate(packed.sizes)])
 
-# %% ../nbs/04_layers.ipynb #82c1e456
+# %% ../nbs/04_layers.ipynb #de4923bc
 class CompositionTensors:
     "Keep the compositions of a data set on a device and pack batches of them."
     def __init__(self, compositions,  # lgdcnn.composition.Compositions, or any object with its three arrays
-                 device: torch.device | str = "cpu"):
-        self.numbers = torch.as_tensor(compositions.numbers, dtype=torch.long, device=device)
-        self.fractions = torch.as_tensor(compositions.fractions, dtype=torch.float32, device=device)
+                 device: torch.device | str = "cpu",
+                 pad_to: int = 0):  # elements to pad every formula to, as the reference does; only for showing what that does
+        nothing = torch.zeros(1, device=device)  # what padding is made of: element 0, fraction 0, in the last row
+        self.numbers = torch.cat([torch.as_tensor(compositions.numbers, dtype=torch.long, device=device), nothing.long()])
+        self.fractions = torch.cat([torch.as_tensor(compositions.fractions, dtype=torch.float32, device=device), nothing])
         self.offsets = torch.as_tensor(compositions.offsets, dtype=torch.long)
-        self.counts = self.offsets.diff()
+        self.counts, self.pad_to = self.offsets.diff(), pad_to
+        if pad_to and pad_to < self.counts.max():
+            raise InputError(f"pad_to = {pad_to} is not possible: there are formulas of {self.counts.max()} elements")
 
     def __len__(self) -> int: return len(self.counts)
 
@@ -65,10 +81,14 @@ class CompositionTensors:
             ) -> Packed:
         "Pack the formulas at `index`."
         counts, order = self.counts[index].sort(descending=True, stable=True)
-        sizes = tuple((counts > t).sum().item() for t in range(int(counts[0])))
-        first = self.offsets[index[order]]
-        rows = torch.cat([first[:size] + t for t, size in enumerate(sizes)]).to(self.numbers.device)
-        return Packed(self.numbers[rows], self.fractions[rows], sizes, order.to(self.numbers.device))
+        sizes = tuple((counts > t).sum().item() for t in range(self.pad_to or int(counts[0])))
+        first, device = self.offsets[index[order]], self.numbers.device
+        blocks, real = [first[:size] + t for t, size in enumerate(sizes)], ()
+        if self.pad_to:
+            blocks = [F.pad(block, (0, len(index) - len(block)), value=-1) for block in blocks]
+            sizes, real = (len(index),) * self.pad_to, sizes
+        rows = torch.cat(blocks).to(device)
+        return Packed(self.numbers[rows], self.fractions[rows], sizes, order.to(device), real)
 
 # %% ../nbs/04_layers.ipynb #5745225b
 def jitter(packed: Packed,
@@ -151,37 +171,62 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, packed: Packed) -> Tensor:
         return x + self.weights(x, packed).to(x.dtype) * x
 
-# %% ../nbs/04_layers.ipynb #ac65343c
-def shifted(x: Tensor,  # (T, d)
-            packed: Packed,
-            shift: int,  # -1: the element before, +1: the one after
-           ) -> Tensor:  # (T, d), zero where there is no such element
-    "Give each element the row of its neighbour `shift` places along the formula."
-    if shift == 0: return x
-    blocks, n = packed.blocks(x), len(packed.sizes)
-    out = []
-    for t, size in enumerate(packed.sizes):
-        source = t + shift
-        if not 0 <= source < n: out.append(x.new_zeros(size, x.shape[1]))
-        else: out.append(F.pad(blocks[source][:size], (0, 0, 0, max(size - packed.sizes[source], 0))))
-    return torch.cat(out)
+# %% ../nbs/04_layers.ipynb #407041f9
+def pairs(packed: Packed,
+          shift: int,  # places along the formula, at least 1
+         ) -> tuple[int, Tensor]:  # (start, rows): rows start, start + 1, ... have the elements `rows` so many places before
+    "Pair rows with the element `shift` places before."
+    start, rows = packed.sizes[0], packed.before
+    for size in packed.sizes[1:shift]:
+        rows = packed.before[rows[size:] - packed.sizes[0]]
+        start += size
+    return start, rows
 
-# %% ../nbs/04_layers.ipynb #7df1426a
+# %% ../nbs/04_layers.ipynb #f3965cc3
+class _ElementConv(torch.autograd.Function):
+    "Multiply rows by the tap that each of their neighbours falls on, and add."
+    @staticmethod
+    def forward(ctx, x, weight, bias, taps):  # (T, d_in), (d_out, kernel, d_in), (d_out,), [(shift, start, rows)]
+        centre = weight.shape[1] // 2
+        y = torch.addmm(bias, x, weight[:, centre].T)
+        for shift, start, rows in taps:
+            y[start:].addmm_(x[rows], weight[:, centre - shift].T)
+            y.index_add_(0, rows, x[start:] @ weight[:, centre + shift].T)
+        ctx.save_for_backward(x, weight)
+        ctx.taps = taps
+        return y
+
+    @staticmethod
+    def backward(ctx, g):  # (T, d_out)
+        x, weight = ctx.saved_tensors
+        centre, g = weight.shape[1] // 2, g.contiguous()
+        dx, dw = g @ weight[:, centre], torch.empty_like(weight)
+        torch.mm(g.T, x, out=dw[:, centre])
+        for shift, start, rows in ctx.taps:
+            after, before = centre + shift, centre - shift
+            dx.index_add_(0, rows, g[start:] @ weight[:, before])
+            dx[start:].addmm_(g[rows], weight[:, after])
+            torch.mm(g[start:].T, x[rows], out=dw[:, before])
+            torch.mm(g[rows].T, x[start:], out=dw[:, after])
+        unused = centre - len(ctx.taps)  # taps longer than any formula here
+        dw[:, :unused] = dw[:, weight.shape[1] - unused:] = 0
+        return dx, dw, g.sum(0), None
+
+# %% ../nbs/04_layers.ipynb #8f5826ae
 class ElementConv(nn.Module):
-    "Convolve along the elements of each formula; a `Conv1d` with zero ends, as one matrix product."
+    "Convolve along the elements of each formula; a `Conv1d` with zero ends that leaves the zeros out."
     def __init__(self, d_in: int, d_out: int, kernel: int):
         super().__init__()
-        self.shifts = range(-(kernel // 2), kernel // 2 + 1)
-        self.linear = nn.Linear(kernel * d_in, d_out)  # same number and start of weights as Conv1d
+        self.kernel = kernel
+        self.linear = nn.Linear(kernel * d_in, d_out)
 
     def forward(self, x: Tensor, packed: Packed) -> Tensor:
-        shifts = [s for s in self.shifts if abs(s) < len(packed.sizes)]
-        if len(shifts) == len(self.shifts):
-            return self.linear(torch.cat([shifted(x, packed, s) for s in shifts], dim=1))
-        weight = self.linear.weight.unflatten(1, (len(self.shifts), -1))  # (d_out, kernel, d_in)
-        keep = [s in shifts for s in self.shifts]
-        return F.linear(torch.cat([shifted(x, packed, s) for s in shifts], dim=1),
-                        weight[:, keep].flatten(1), self.linear.bias)
+        shifts = range(1, min(self.kernel // 2, len(packed.sizes) - 1) + 1)
+        weight = self.linear.weight.unflatten(1, (self.kernel, -1))  # (d_out, kernel, d_in)
+        tensors = [x, weight, self.linear.bias]
+        if torch.is_autocast_enabled(x.device.type):  # which does not look inside a Function
+            tensors = [t.to(torch.get_autocast_dtype(x.device.type)) for t in tensors]
+        return _ElementConv.apply(*tensors, [(s, *pairs(packed, s)) for s in shifts])
 
 # %% ../nbs/04_layers.ipynb #23a8452f
 class ResidualUnit(nn.Module):
@@ -208,7 +253,12 @@ class DCNN(nn.Module):
         for unit in self.units: x = unit(x, packed)
         return x
 
-# %% ../nbs/04_layers.ipynb #0ddad30f
+# %% ../nbs/04_layers.ipynb #e813120b
+def _sum_real(x: Tensor, packed: Packed) -> Tensor:  # (T, c) -> (B, c)
+    "Add up the rows of the real elements of each formula."
+    real, n = packed.real or packed.sizes, packed.sizes[0]
+    return sum(F.pad(b[:size], (0, 0, 0, n - size)) for b, size in zip(packed.blocks(x), real))
+
 class Head(nn.Module):
     "Average the elements' votes into a value and its log-scale."
     def __init__(self, d_in: int, n_targets: int):
@@ -216,6 +266,6 @@ class Head(nn.Module):
         self.linear = nn.Linear(d_in, 3 * n_targets)
 
     def forward(self, x: Tensor, packed: Packed) -> tuple[Tensor, Tensor]:  # two (B, n_targets)
-        votes = spread(self.linear(x).float(), packed).sum(1) / packed.n_elements[:, None]
+        votes = _sum_real(self.linear(x).float(), packed) / packed.n_elements[:, None]
         value, log_scale, gate = votes.chunk(3, dim=1)
         return value * gate.sigmoid(), log_scale

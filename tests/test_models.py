@@ -104,6 +104,35 @@ def test_convolution_is_torchs_own_on_each_formula(parts, kernel):
         assert torch.allclose(mine[b, :n], alone, atol=1e-5)
 
 
+@settings(max_examples=20, deadline=None)
+@given(st.lists(formulas, min_size=1, max_size=5), st.sampled_from([1, 3, 5]))
+def test_convolution_has_the_gradient_of_torchs_own(parts, kernel):
+    "Written by hand for speed, so compared with what autograd finds, for rows, weights and bias."
+    packed = packed_batch(*(text(p) for p in parts))
+    conv, x = ElementConv(6, 4, kernel).double(), torch.randn(len(packed.numbers), 6, dtype=torch.float64, requires_grad=True)
+    pull = torch.randn(len(x), 4, dtype=torch.float64)
+    mine = torch.autograd.grad((conv(x, packed) * pull).sum(), [x, *conv.parameters()])
+    weight = conv.linear.weight.unflatten(1, (kernel, 6)).transpose(1, 2)
+    alone = [F.conv1d(spread(x, packed)[b:b + 1, :n].transpose(1, 2), weight, conv.linear.bias, padding=kernel // 2)[0].T
+             for b, n in enumerate(packed.n_elements.tolist())]
+    padded = torch.stack([F.pad(y, (0, 0, 0, len(packed.sizes) - len(y))) for y in alone])
+    theirs = torch.autograd.grad((collect(padded, packed) * pull).sum(), [x, *conv.parameters()])
+    for m, t in zip(mine, theirs): assert torch.allclose(m, t, atol=1e-10)
+
+
+@torch.no_grad()
+def test_padding_on_request_changes_predictions_as_in_the_reference_and_nowhere_else():
+    written = ["Fe2O3", "NaCl", "LiFePO4"]
+    net, at = NETS["l-g-dcnn"], torch.arange(3)
+    plain, same, longer = (net(CompositionTensors(featurize(written), pad_to=n).pack(at))[0].flatten() for n in (0, 4, 9))
+    assert torch.allclose(plain[2], same[2], atol=1e-6)  # four elements padded to four
+    assert (plain - longer).abs().min() > 1e-6           # the flaw that is shown
+    local = NETS["dcnn-k1"]                              # no element sees another, so no padding either
+    assert torch.allclose(*(local(CompositionTensors(featurize(written), pad_to=n).pack(at))[0] for n in (0, 9)), atol=1e-6)
+    with pytest.raises(InputError, match="pad_to = 3 .* formulas of 4 elements"):
+        CompositionTensors(featurize(written), pad_to=3)
+
+
 def test_local_and_global():
     "Only in DCNN-K1 is an element's vector independent of its partners."
     packed = packed_batch("Fe2O3", "Fe2S3")
