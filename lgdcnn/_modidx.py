@@ -489,6 +489,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'lgdcnn.table._laid_out': ('table.html#_laid_out', 'lgdcnn/table.py'),
                               'lgdcnn.table._mean_and_spread': ('table.html#_mean_and_spread', 'lgdcnn/table.py'),
                               'lgdcnn.table._number': ('table.html#_number', 'lgdcnn/table.py'),
+                              'lgdcnn.table._of_folds': ('table.html#_of_folds', 'lgdcnn/table.py'),
                               'lgdcnn.table._record': ('table.html#_record', 'lgdcnn/table.py'),
                               'lgdcnn.table.against': ('table.html#against', 'lgdcnn/table.py'),
                               'lgdcnn.table.as_csv': ('table.html#as_csv', 'lgdcnn/table.py'),

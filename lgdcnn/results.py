@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['SCHEMA', 'METRIC_NAMES', 'Cell', 'RunRow', 'Predictions', 'ResultStore', 'merge', 'code_version', 'sweep']
 
-# %% ../nbs/12_results.ipynb #3c69ac0d
+# %% ../nbs/12_results.ipynb #744c1321
 import dataclasses
+import functools
 import gzip
 import hashlib
 import json
@@ -154,7 +155,7 @@ def _check_metrics(row, group: str, values: dict, names: tuple) -> None:
         if not ok or (row.task == "classification" and name != "n" and value > 1):
             _refuse(row, f"{group}[{name!r}]", value, "finite and in its range")
 
-# %% ../nbs/12_results.ipynb #772633f2
+# %% ../nbs/12_results.ipynb #5175d99b
 @dataclass(frozen=True, eq=False)
 class Predictions:
     "Hold predictions for the test rows of one fold; for classes, probabilities of class 1."
@@ -175,9 +176,9 @@ class Predictions:
         head, *lines = text.splitlines() or [""]
         if head not in ("row,prediction", "row,prediction,std"):
             raise InputError(f"no predictions: the first line is {head!r}")
-        try: columns = np.array([line.split(",") for line in lines], dtype=np.float64).reshape(len(lines), -1).T
+        width = head.count(",") + 1
+        try: columns = np.array([line.split(",") for line in lines], dtype=np.float64).reshape(len(lines), width).T
         except ValueError: raise InputError("damaged predictions: a line does not hold its numbers") from None
-        if len(lines) and len(columns) != head.count(",") + 1: raise InputError("damaged predictions: columns are missing")
         return cls(columns[0].astype(np.int64), columns[1], columns[2] if len(columns) > 2 else None)
 
     def rounded(self) -> "Predictions":
@@ -251,7 +252,8 @@ def merge(ours: ResultStore, theirs: ResultStore) -> dict[str, list[Cell]]:  # "
         else: report["equal" if ours.read(r.cell) == r else "kept ours"].append(r.cell)
     return report
 
-# %% ../nbs/12_results.ipynb #5e45f61e
+# %% ../nbs/12_results.ipynb #3468fa0a
+@functools.cache  # what was loaded stays what runs, whatever happens to the files
 def code_version() -> dict:  # version, source, commit
     "Name the code that is running."
     import subprocess

@@ -42,8 +42,12 @@ def published() -> MappingProxyType:  # data set to {"lgdcnn", "best", "best_mod
         card |= {"best": _number(r["best_comp_only_value"]), "best_model": r["best_comp_only_model"]}
     return MappingProxyType(found)
 
-# %% ../nbs/12g_table.ipynb #2b3d2891
+# %% ../nbs/12g_table.ipynb #8fbdc29e
 METRIC = {"regression": "mae", "classification": "roc_auc_hard"}  # what the published numbers are
+
+def _of_folds(rows: list[RunRow]) -> int:
+    "Count the folds that a data set has; of one that is no benchmark, those that were run."
+    return n_folds(rows[0].dataset) if rows[0].dataset in published() else len({r.fold for r in rows})
 
 def _mean_and_spread(rows: list[RunRow], group: str = "test") -> tuple[float | None, float | None, str]:
     "Average a metric; the spread is None for a single value, and its name says what varied."
@@ -51,7 +55,7 @@ def _mean_and_spread(rows: list[RunRow], group: str = "test") -> tuple[float | N
     folds = {}
     for r in rows:
         if name in getattr(r, group): folds.setdefault(r.fold, []).append(getattr(r, group)[name])
-    several = n_folds(rows[0].dataset) > 1
+    several = _of_folds(rows) > 1
     values = [np.mean(v) for v in folds.values()] if several else [v for vs in folds.values() for v in vs]
     if not values: return None, None, ""
     spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
@@ -64,7 +68,7 @@ def _record(rows: list[RunRow]) -> dict:
     regression, folds = first.task == "regression", len({r.fold for r in rows})
     return {"dataset": first.dataset, "model": first.model, "protocol": first.protocol, "n_runs": len(rows),
             "mae": value if regression else None, "mae_std": std if regression else None, "unit": first.unit,
-            "spread_over": over, "folds": folds, "of_folds": n_folds(first.dataset), "metric": METRIC[first.task],
+            "spread_over": over, "folds": folds, "of_folds": _of_folds(rows), "metric": METRIC[first.task],
             "value": value, "mae_without_pure": _mean_and_spread(rows, "test_without_pure")[0] if regression else None,
             "published_lgdcnn": known.get("lgdcnn"), "published_best": known.get("best"),
             "published_best_model": known.get("best_model", ""), "winner": ""}
