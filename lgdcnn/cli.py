@@ -15,7 +15,7 @@ import click
 from . import __version__
 from .config import InputError, check_output, write_atomic
 
-# %% ../nbs/16_cli.ipynb #e3e85add
+# %% ../nbs/16_cli.ipynb #4eab1517
 class _Refusal(click.ClickException):
     "End a command with one line and an exit code."
     def __init__(self, message: str, exit_code: int):
@@ -24,7 +24,8 @@ class _Refusal(click.ClickException):
 
 class _Commands(click.Group):
     "Load commands on first use, and turn errors into one line."
-    lazy = {"datasets": "lgdcnn.cli_datasets:datasets", "cecv": "lgdcnn.cli_cecv:command"}
+    lazy = {"datasets": "lgdcnn.cli_datasets:datasets", "cecv": "lgdcnn.cli_cecv:command",
+            "benchmark": "lgdcnn.cli_benchmark:benchmark"}
 
     def list_commands(self, ctx) -> list[str]: return sorted({*super().list_commands(ctx), *self.lazy})
 
