@@ -110,9 +110,9 @@ MODELS = {m.name: m for m in (
     _FUSED.replace(name="l-g-dcnn-no-cnn", stages=("lstm", "attention", "gru", "attention")),
 )}
 
-# %% ../nbs/00_config.ipynb #88856e5a
-_CHOICES = {"optimizer": ("adamw", "lamb"), "schedule": ("one-cycle", "triangular", "constant"), "average": ("ema", "swa", "none"),
-            "select": ("last", "best"), "batch_rule": ("fixed", "paper")}
+# %% ../nbs/00_config.ipynb #993cd065
+_CHOICES = {"optimizer": ("adamw", "lamb"), "schedule": ("one-cycle", "triangular", "constant"),
+            "average": ("ema", "swa", "none"), "select": ("last", "best"), "batch_rule": ("fixed", "paper")}
 _COUNTS = ("epochs", "batch_size", "cycle_epochs", "average_every", "patience")
 _NOT_NEGATIVE = ("weight_decay", "grad_clip", "jitter", "lookahead", "lowest_rate")
 
@@ -150,7 +150,8 @@ class TrainConfig(Config):
         _check(isinstance(self.lookahead, int), "lookahead", self.lookahead, "a whole number")
         _check(0 <= self.warmup < 1, "warmup", self.warmup, "in [0, 1)")
         _check(0 < self.ema_age <= 1, "ema_age", self.ema_age, "in (0, 1]")
-        _check("best" != self.select or "swa" != self.average, "select", self.select, "'last' with average='swa', which selects by itself")
+        _check("swa" != self.average or "best" != self.select, "select", self.select,
+               "'last' with average='swa', which selects by itself")
 
     def rows_per_batch(self, n: int,  # rows to train on
                       ) -> int:

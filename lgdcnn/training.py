@@ -6,15 +6,18 @@
 __all__ = ['resolve_device', 'resolve_precision', 'autocast', 'epoch_batches', 'predict', 'Rows', 'TrainingError',
            'mean_absolute_error', 'Run', 'fit_network']
 
-# %% ../nbs/08_training.ipynb #c078cdc8
+# %% ../nbs/08_training.ipynb #704de3c2
 import math
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from .checkpoint import fingerprint, kept
 from .config import InputError, TrainConfig, choose
 from .layers import CompositionTensors, jitter
 from .losses import LOSSES
@@ -78,12 +81,14 @@ def mean_absolute_error(network: nn.Module, rows: Rows) -> float:
     "Return the mean absolute error over `rows`, in units of the standardised target."
     return (predict(network, rows.data)[0] - rows.z).abs().mean().item()
 
-# %% ../nbs/08_training.ipynb #61185e5d
+# %% ../nbs/08_training.ipynb #1e59cb7c
 class Run:
     "Hold the state of a training run, between two steps."
     def __init__(self, network: nn.Module, train: Rows, config: TrainConfig, seed: int = 0,
                  validation: Rows | None = None, precision: str = "fp32"):
-        self.network, self.train, self.config, self.validation, self.precision = network, train, config, validation, precision
+        self.network, self.train, self.config, self.seed = network, train, config, seed
+        self.validation, self.precision = validation, precision
+        self.parts = 1  # in which the gradient of a batch is computed
         self.loss_function = choose(config.loss, LOSSES, "loss")
         self.batch_size = config.rows_per_batch(len(train.data))
         self.n_batches = math.ceil(len(train.data) / self.batch_size)
@@ -96,7 +101,8 @@ class Run:
 
     def begin_epoch(self) -> None:
         "Start counting steps anew; the batches are drawn when the first is asked for."
-        self.step, self.batches, self.total, self.start = 0, (), torch.zeros((), device=self.train.z.device), time.perf_counter()
+        self.step, self.batches = 0, ()
+        self.total, self.start = torch.zeros((), device=self.train.z.device), time.perf_counter()
 
     def remaining(self) -> tuple[Tensor, ...]:
         "Return the batches left in this epoch."
@@ -113,20 +119,48 @@ class Run:
         "The network whose weights count now: the averaged one, as soon as there is one."
         return self.average.module if self.average and self.average.n_averaged > 0 else self.network
 
-# %% ../nbs/08_training.ipynb #446d7f76
+# %% ../nbs/08_training.ipynb #e70b5087
 def _step(network, packed, z, loss_function, precision: str):
     "Return the loss of one batch."
     with autocast(precision, z.device): m, s = network(packed)
     return loss_function(z, m.float(), s.float())
 
-def _gradient(run: Run, index: Tensor) -> Tensor:
-    "Put the gradient of one batch in place; return its loss."
+def _part_gradient(run: Run, index: Tensor, share: float) -> Tensor:
+    "Add the gradient of a part of a batch; return its share of the loss."
     packed = jitter(run.train.data.pack(index), run.config.jitter, run.generator)
-    loss = _step(run.network, packed, run.train.z[index.to(run.train.z.device)], run.loss_function, run.precision)
-    run.optimizer.zero_grad(set_to_none=True)
+    z = run.train.z[index.to(run.train.z.device)]
+    loss = share * _step(run.network, packed, z, run.loss_function, run.precision)
     loss.backward()
     return loss.detach()
 
+def _gradient(run: Run, index: Tensor) -> Tensor:
+    "Put the gradient of one batch in place, in parts if memory asks for it; return its loss."
+    while True:
+        before = run.generator.get_state()
+        try:
+            run.optimizer.zero_grad(set_to_none=True)
+            parts = index.tensor_split(min(run.parts, len(index)))
+            return sum(_part_gradient(run, part, len(part) / len(index)) for part in parts)
+        except RuntimeError as e:
+            if not _out_of_memory(e): raise
+        run.generator.set_state(before)
+        _cut_in_two(run, len(index))
+
+# %% ../nbs/08_training.ipynb #f69f1c52
+def _out_of_memory(error: RuntimeError) -> bool:
+    "Tell whether the device, or the host, had no more memory to give."
+    words = ("not enough memory", "DefaultCPUAllocator")  # the host's allocator has no error of its own
+    return isinstance(error, torch.OutOfMemoryError) or any(w in str(error) for w in words)
+
+def _cut_in_two(run: Run, n: int) -> None:
+    "Double the number of parts of a batch of `n` rows; raises `TrainingError` if there is nothing left to cut."
+    if run.parts >= n:
+        raise TrainingError("there is not enough memory for a single row: take a smaller network or another device")
+    run.parts = min(2 * run.parts, n)
+    warnings.warn(f"out of memory: batches of {n} rows are computed in {run.parts} parts from now on", stacklevel=6)
+    if run.train.z.device.type == "cuda": torch.cuda.empty_cache()  # pieces of the failed attempt
+
+# %% ../nbs/08_training.ipynb #2123ae57
 def _take_step(run: Run, index: Tensor) -> None:
     "Move the weights by one batch."
     run.network.train()
@@ -170,20 +204,68 @@ def _end_epoch(run: Run) -> dict:  # the epoch's line of history
     run.begin_epoch()
     return line
 
-# %% ../nbs/08_training.ipynb #a1cf6f04
+# %% ../nbs/08_training.ipynb #5d73bb16
+def _state(run: Run) -> tuple[dict, dict]:  # tensors and facts, see `lgdcnn.checkpoint`
+    "Return all that changes in a run."
+    tree = {"network": run.network.state_dict(), "optimizer": run.optimizer.state_dict()["state"],
+            "average": run.average.state_dict() if run.average else {}, "best": run.best[1] or {},
+            "slow": dict(enumerate(run.lookahead.slow)) if run.lookahead else {},
+            "generator": run.generator.get_state(), "total": run.total}
+    if run.batches: tree["order"] = torch.cat(run.batches)
+    facts = {"epoch": run.epoch, "step": run.step, "parts": run.parts, "history": run.history, "best": run.best[0],
+             "lookahead": run.lookahead.n_steps if run.lookahead else 0, "seconds": time.perf_counter() - run.start,
+             "admission": [run.admission.lowest, run.admission.refusals]}
+    return tree, facts
+
+def _restore(run: Run, tree: dict, facts: dict) -> None:
+    "Put a run back to where `_state` found it."
+    run.network.load_state_dict(tree["network"])
+    moments = {int(k): v for k, v in tree.get("optimizer", {}).items()}
+    run.optimizer.load_state_dict({"state": moments, "param_groups": run.optimizer.state_dict()["param_groups"]})
+    if run.average: run.average.load_state_dict(tree["average"])
+    if run.lookahead:
+        torch._foreach_copy_(run.lookahead.slow, [tree["slow"][str(k)] for k in range(len(run.lookahead.slow))])
+        run.lookahead.n_steps = facts["lookahead"]
+    run.generator.set_state(tree["generator"])
+    run.epoch, run.step, run.parts, run.history = (facts[k] for k in ("epoch", "step", "parts", "history"))
+    run.total.copy_(tree["total"])
+    run.start = time.perf_counter() - facts["seconds"]
+    run.batches = tree["order"].tensor_split(run.n_batches) if "order" in tree else ()
+    run.best = facts["best"], tree.get("best")
+    run.admission.lowest, run.admission.refusals = facts["admission"]
+
+# %% ../nbs/08_training.ipynb #651b77f9
+def _marks(run: Run) -> dict:
+    "Name what a run that has not begun was made from."
+    def rows(side):
+        arrays = (side.data.numbers, side.data.fractions, side.data.offsets)
+        return fingerprint([*arrays, *(v for v in vars(side).values() if isinstance(v, Tensor))])
+
+    network = getattr(run.network, "config", None)
+    return {"protocol": run.config.digest(), "seed": run.seed, "precision": run.precision,
+            "network": network.digest() if network else "",
+            "initial weights": fingerprint(run.network.state_dict().values()),
+            "training rows": rows(run.train), "validation rows": rows(run.validation) if run.validation else ""}
+
+# %% ../nbs/08_training.ipynb #6ccac84b
 def fit_network(network: nn.Module,  # trained in place
                 train: Rows,
                 config: TrainConfig,
                 seed: int = 0,  # of batches and jitter
-                validation: Rows | None = None,  # looked at each epoch; chooses weights under select="best" and average="swa"
+                validation: Rows | None = None,  # looked at each epoch; chooses if select="best" or average="swa"
                 precision: str = "fp32",
                 on_epoch: Callable[[dict], None] | None = None,  # called with each line of history
+                checkpoint: str | Path | None = None,  # file to go on from, if it is there, and to save to
+                checkpoint_seconds: float = 300,  # between two saves
                ) -> list[dict]:  # history
-    "Train a network as the protocol says; raises `TrainingError` if the loss is lost."
+    "Train a network as the protocol says; raises `TrainingError` if the loss is lost or memory ends."
     run = Run(network, train, config, seed, validation, precision)
-    while not run.finished:
-        for index in run.remaining(): _take_step(run, index)
-        line = _end_epoch(run)
-        if on_epoch: on_epoch(line)
+    with kept(run, checkpoint, checkpoint_seconds, _marks, _state, _restore) as after_step:
+        while not run.finished:
+            for index in run.remaining():
+                _take_step(run, index)
+                after_step()
+            line = _end_epoch(run)
+            if on_epoch: on_epoch(line)
     network.load_state_dict(run.best[1] or run.result.state_dict())
     return run.history
