@@ -6,11 +6,12 @@
 __all__ = ['MODELS', 'PROTOCOLS', 'InputError', 'choose', 'Config', 'ModelConfig', 'TrainConfig', 'repo_root', 'settings',
            'cache_path', 'write_atomic', 'check_output']
 
-# %% ../nbs/00_config.ipynb #6e4d2caf
+# %% ../nbs/00_config.ipynb #83695d84
 import configparser
 import dataclasses
 import hashlib
 import json
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,34 +110,61 @@ MODELS = {m.name: m for m in (
     _FUSED.replace(name="l-g-dcnn-no-cnn", stages=("lstm", "attention", "gru", "attention")),
 )}
 
-# %% ../nbs/00_config.ipynb #9cbf1483
+# %% ../nbs/00_config.ipynb #993cd065
+_CHOICES = {"optimizer": ("adamw", "lamb"), "schedule": ("one-cycle", "triangular", "constant"),
+            "average": ("ema", "swa", "none"), "select": ("last", "best"), "batch_rule": ("fixed", "paper")}
+_COUNTS = ("epochs", "batch_size", "cycle_epochs", "average_every", "patience")
+_NOT_NEGATIVE = ("weight_decay", "grad_clip", "jitter", "lookahead", "lowest_rate")
+
 @dataclass(frozen=True)
 class TrainConfig(Config):
     "Describe a training run completely, up to data and seed."
     name: str = "fast"
     epochs: int = 60
     batch_size: int = 128
-    learning_rate: float = 1e-3      # peak of the cycle
-    weight_decay: float = 1e-2       # AdamW's decoupled decay
-    warmup: float = 0.3              # share of the steps spent rising to the peak
+    learning_rate: float = 1e-3      # the highest of the schedule
+    weight_decay: float = 1e-2       # decoupled decay of the matrices
+    warmup: float = 0.3              # one-cycle: share of the steps spent rising to the peak
     grad_clip: float = 1.0           # largest gradient norm; 0 turns clipping off
     loss: str = "laplace"            # see `lgdcnn.losses`
     jitter: float = 0.02             # sd of the relative noise on fractions (paper: 0.02)
-    average: str = "ema"             # "ema" (moving average of the weights) or "none"
+    average: str = "ema"             # of the weights: "ema" (moving), "swa" (of chosen epochs) or "none"
     select: str = "last"             # "last" epoch's weights, or those "best" on validation
+    optimizer: str = "adamw"         # or "lamb"
+    lookahead: int = 0               # steps between two looks back at the slow weights (paper: 6); 0: none
+    schedule: str = "one-cycle"      # or "triangular" or "constant"
+    lowest_rate: float = 0.0         # triangular: learning rate at the feet
+    cycle_epochs: int = 20           # triangular: epochs up and down together
+    ema_age: float = 0.05            # ema: mean age of an averaged weight, as a share of the run
+    average_every: int = 20          # swa: epochs between two candidates
+    patience: int = 5                # swa: refused candidates that end the run
+    batch_rule: str = "fixed"        # "fixed": batch_size; "paper": by the number of rows
 
     def __post_init__(self):
-        for field in ("epochs", "batch_size"):
-            _check(_is_count(getattr(self, field)), field, getattr(self, field), "a positive whole number")
+        for field, names in _CHOICES.items():
+            _check(getattr(self, field) in names, field, getattr(self, field), " or ".join(map(repr, names)))
+        for field in _COUNTS: _check(_is_count(getattr(self, field)), field, getattr(self, field), "a positive whole number")
+        for field in _NOT_NEGATIVE: _check(getattr(self, field) >= 0, field, getattr(self, field), "zero or positive")
         _check(self.learning_rate > 0, "learning_rate", self.learning_rate, "positive")
-        for field in ("weight_decay", "grad_clip", "jitter"):
-            _check(getattr(self, field) >= 0, field, getattr(self, field), "zero or positive")
+        _check(self.lowest_rate <= self.learning_rate, "lowest_rate", self.lowest_rate, "at most learning_rate")
+        _check(isinstance(self.lookahead, int), "lookahead", self.lookahead, "a whole number")
         _check(0 <= self.warmup < 1, "warmup", self.warmup, "in [0, 1)")
-        _check(self.average in ("ema", "none"), "average", self.average, "'ema' or 'none'")
-        _check(self.select in ("last", "best"), "select", self.select, "'last' or 'best'")
+        _check(0 < self.ema_age <= 1, "ema_age", self.ema_age, "in (0, 1]")
+        _check("swa" != self.average or "best" != self.select, "select", self.select,
+               "'last' with average='swa', which selects by itself")
 
-# %% ../nbs/00_config.ipynb #4d7b75b7
-PROTOCOLS = {p.name: p for p in (TrainConfig("fast"),)}
+    def rows_per_batch(self, n: int,  # rows to train on
+                      ) -> int:
+        "Return the batch size for `n` rows (the paper: 2^round(log2(n) - 4), from 128 to 4,096)."
+        if self.batch_rule == "fixed": return self.batch_size
+        return min(max(2 ** round(math.log2(n) - 4), 128), 4096)
+
+# %% ../nbs/00_config.ipynb #353496bb
+PROTOCOLS = {p.name: p for p in (
+    TrainConfig("fast"),
+    TrainConfig("paper", epochs=300, batch_rule="paper", optimizer="lamb", lookahead=6, weight_decay=0.0, grad_clip=0.0,
+                schedule="triangular", learning_rate=6e-3, lowest_rate=1e-4, cycle_epochs=20, average="swa"),
+)}
 
 # %% ../nbs/00_config.ipynb #6c3559e2
 def repo_root(start: str | Path | None = None,  # where to begin; the working folder by default

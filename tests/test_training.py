@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 import torch
 
+from lgdcnn import training
 from lgdcnn.composition import featurize
 from lgdcnn.config import MODELS, PROTOCOLS, InputError
 from lgdcnn.layers import CompositionTensors
@@ -73,6 +74,40 @@ def test_the_best_epoch_is_what_comes_back(few):
     assert min(errors) < errors[-1], "the learning rate is meant to make the last epoch not the best"
 
 
+def quick(**changes):
+    return PROTOCOLS["paper"].replace(**{"epochs": 8, "cycle_epochs": 2, "average_every": 2, "patience": 1, **changes})
+
+
+def test_refused_weights_end_a_run_and_stay_out(few, monkeypatch):
+    "The validation errors are made up: the third candidate is refused, and with it the run ends after epoch 6 of 8."
+    seen, errors = [], iter([0.1, 0.5, 0.4, 0.45])  # the first is of epoch 1, no candidate
+    def fake(network, rows):
+        if network is not net: return -1.0  # the average's own error decides nothing
+        seen.append(torch.nn.utils.parameters_to_vector(network.parameters()).detach().clone())
+        return next(errors)
+    monkeypatch.setattr(training, "mean_absolute_error", fake)
+    net = build_model(SMALL, 1)
+    history = fit_network(net, few, quick(), 1, validation=few)
+    assert [(line["epoch"], line["averaged"]) for line in history if "averaged" in line] == [(2, True), (4, True), (6, False)]
+    assert len(history) == 6
+    assert torch.allclose(torch.nn.utils.parameters_to_vector(net.parameters()), (seen[1] + seen[2]) / 2, atol=1e-7)
+
+
+def test_without_validation_rows_every_candidate_enters(few):
+    history = fit_network(build_model(SMALL, 1), few, quick(patience=1), 1)
+    assert [line.get("averaged") for line in history] == [None, True] * 4
+
+
+def test_the_papers_protocol_learns(few):
+    net = build_model(SMALL)
+    before = mean_absolute_error(net, few)
+    config = quick(epochs=50, cycle_epochs=10, average_every=10, jitter=0.0, batch_rule="fixed", batch_size=8, learning_rate=2e-2)
+    history = fit_network(net, few, config, validation=few)
+    after = mean_absolute_error(net, few)
+    assert after < before / 2, (after, before)
+    assert history[-1]["val_mae"] == after, "the error in the history is that of the weights returned"
+
+
 def test_validation_rows_do_not_enter_training(few):
     other = Rows(few.data, few.z.flip(0))
     net = build_model(SMALL, 1)
@@ -116,7 +151,10 @@ def test_defaults_are_held_fast():
         "add": [], "channel_pool": 1, "n_targets": 1}
     assert TrainConfig().to_dict() == {
         "name": "fast", "epochs": 60, "batch_size": 128, "learning_rate": 1e-3, "weight_decay": 1e-2, "warmup": 0.3,
-        "grad_clip": 1.0, "loss": "laplace", "jitter": 0.02, "average": "ema", "select": "last"}
+        "grad_clip": 1.0, "loss": "laplace", "jitter": 0.02, "average": "ema", "select": "last", "optimizer": "adamw",
+        "lookahead": 0, "schedule": "one-cycle", "lowest_rate": 0.0, "cycle_epochs": 20, "ema_age": 0.05,
+        "average_every": 20, "patience": 5, "batch_rule": "fixed"}
+    assert PROTOCOLS["fast"].digest() == TrainConfig(name="fast").digest() == "44136fa355"
 
 
 def test_stored_scores_name_todays_configurations(root):
