@@ -6,7 +6,7 @@
 __all__ = ['resolve_device', 'resolve_precision', 'autocast', 'epoch_batches', 'predict', 'Rows', 'TrainingError', 'fit_network',
            'mean_absolute_error']
 
-# %% ../nbs/08_training.ipynb #ef435d1f
+# %% ../nbs/08_training.ipynb #8328a486
 import math
 import time
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from .config import InputError, TrainConfig, choose
 from .layers import CompositionTensors, jitter
-from .losses import LOSSES
+from .losses import LOSSES, link
 from .optim import make_average, make_optimizer, make_schedule
 
 # %% ../nbs/08_training.ipynb #5c9a54ec
@@ -64,21 +64,22 @@ def predict(network: nn.Module, data: CompositionTensors, batch_size: int = 4096
     where = order.to(device)
     return tuple(torch.empty_like(r).index_copy(0, where, r) for r in map(torch.cat, zip(*parts)))
 
-# %% ../nbs/08_training.ipynb #fc860c8e
+# %% ../nbs/08_training.ipynb #00d755aa
 @dataclass(frozen=True)
 class Rows:
     "Hold the rows of one side of a split: compositions and standardised targets."
     data: CompositionTensors
-    z: Tensor  # (N, n_targets)
+    z: Tensor  # (N, n_targets), NaN where a target is unknown
+    weight: Tensor | None = None  # (N, 1) or (N, n_targets), for the loss only
 
 class TrainingError(RuntimeError):
     "Report a run that cannot go on, and what to change."
 
-# %% ../nbs/08_training.ipynb #4ac154e6
-def _step(network, packed, z, loss_function, precision: str):
+# %% ../nbs/08_training.ipynb #5c10e3a2
+def _step(network, packed, z, loss_function, precision: str, weight=None):
     "Return the loss of one batch."
     with autocast(precision, z.device): m, s = network(packed)
-    return loss_function(z, m.float(), s.float())
+    return loss_function(z, m.float(), s.float(), weight)
 
 def _checked(loss: Tensor, epoch: int) -> float:
     "Return the loss of an epoch; raises `TrainingError` if it is not a number."
@@ -87,7 +88,7 @@ def _checked(loss: Tensor, epoch: int) -> float:
         raise TrainingError(f"the loss became {value} in epoch {epoch}: lower the learning rate or look for extreme targets")
     return value
 
-# %% ../nbs/08_training.ipynb #3cb40bcc
+# %% ../nbs/08_training.ipynb #eb7c4eef
 def fit_network(network: nn.Module,  # trained in place
                 train: Rows,
                 config: TrainConfig,
@@ -107,7 +108,7 @@ def fit_network(network: nn.Module,  # trained in place
         loss = _run_epoch(network, train, config, generator, optimizer, schedule, average, loss_function, precision)
         line = {"epoch": epoch, "learning_rate": rate, "loss": _checked(loss, epoch)}
         current = average.module if average else network
-        if validation: line["val_mae"] = mean_absolute_error(current, validation)
+        if validation: line["val_mae"] = mean_absolute_error(current, validation, config.loss)
         line["seconds"] = time.perf_counter() - start
         history.append(line)
         if config.select == "best" and validation and line["val_mae"] < best[0]:
@@ -116,7 +117,7 @@ def fit_network(network: nn.Module,  # trained in place
     network.load_state_dict(best[1] or current.state_dict())
     return history
 
-# %% ../nbs/08_training.ipynb #dd119e36
+# %% ../nbs/08_training.ipynb #1d4fd682
 def _run_epoch(network, train, config, generator, optimizer, schedule, average, loss_function, precision) -> Tensor:
     "Take one step for each batch of an epoch; return the mean loss, still on the device."
     network.train()
@@ -124,7 +125,9 @@ def _run_epoch(network, train, config, generator, optimizer, schedule, average, 
     batches = epoch_batches(len(train.data), config.batch_size, generator)
     for index in batches:
         packed = jitter(train.data.pack(index), config.jitter, generator)
-        loss = _step(network, packed, train.z[index.to(train.z.device)], loss_function, precision)
+        rows = index.to(train.z.device)
+        weight = None if train.weight is None else train.weight[rows]
+        loss = _step(network, packed, train.z[rows], loss_function, precision, weight)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if config.grad_clip: nn.utils.clip_grad_norm_(network.parameters(), config.grad_clip)
@@ -133,6 +136,8 @@ def _run_epoch(network, train, config, generator, optimizer, schedule, average, 
         total += loss.detach() / len(batches)
     return total
 
-def mean_absolute_error(network: nn.Module, rows: Rows) -> float:
-    "Return the mean absolute error over `rows`, in units of the standardised target."
-    return (predict(network, rows.data)[0] - rows.z).abs().mean().item()
+def mean_absolute_error(network: nn.Module, rows: Rows,
+                        loss: str = "laplace",  # under "bce" the error is that of the probability
+                       ) -> float:
+    "Return the mean absolute error over the known targets of `rows`, in units of the standardised target."
+    return (link(loss)(predict(network, rows.data)[0]) - rows.z).abs().nanmean().item()
