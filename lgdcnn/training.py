@@ -6,7 +6,7 @@
 __all__ = ['resolve_device', 'resolve_precision', 'autocast', 'epoch_batches', 'predict', 'Rows', 'TrainingError',
            'mean_absolute_error', 'Run', 'fit_network']
 
-# %% ../nbs/08_training.ipynb #704de3c2
+# %% ../nbs/08_training.ipynb #dc4b7a42
 import math
 import time
 import warnings
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from .checkpoint import fingerprint, kept
 from .config import InputError, TrainConfig, choose
 from .layers import CompositionTensors, jitter
-from .losses import LOSSES
+from .losses import LOSSES, link
 from .optim import Admission, learning_rate, make_average, make_lookahead, make_optimizer, set_rate
 
 # %% ../nbs/08_training.ipynb #5c9a54ec
@@ -67,19 +67,22 @@ def predict(network: nn.Module, data: CompositionTensors, batch_size: int = 4096
     where = order.to(device)
     return tuple(torch.empty_like(r).index_copy(0, where, r) for r in map(torch.cat, zip(*parts)))
 
-# %% ../nbs/08_training.ipynb #7c058e33
+# %% ../nbs/08_training.ipynb #1f40fb42
 @dataclass(frozen=True)
 class Rows:
     "Hold the rows of one side of a split: compositions and standardised targets."
     data: CompositionTensors
-    z: Tensor  # (N, n_targets)
+    z: Tensor  # (N, n_targets), NaN where a target is unknown
+    weight: Tensor | None = None  # (N, 1) or (N, n_targets), for the loss only
 
 class TrainingError(RuntimeError):
     "Report a run that cannot go on, and what to change."
 
-def mean_absolute_error(network: nn.Module, rows: Rows) -> float:
-    "Return the mean absolute error over `rows`, in units of the standardised target."
-    return (predict(network, rows.data)[0] - rows.z).abs().mean().item()
+def mean_absolute_error(network: nn.Module, rows: Rows,
+                        loss: str = "laplace",  # under "bce" the error is that of the probability
+                       ) -> float:
+    "Return the mean absolute error over the known targets of `rows`, in units of the standardised target."
+    return (link(loss)(predict(network, rows.data)[0]) - rows.z).abs().nanmean().item()
 
 # %% ../nbs/08_training.ipynb #1e59cb7c
 class Run:
@@ -119,17 +122,18 @@ class Run:
         "The network whose weights count now: the averaged one, as soon as there is one."
         return self.average.module if self.average and self.average.n_averaged > 0 else self.network
 
-# %% ../nbs/08_training.ipynb #e70b5087
-def _step(network, packed, z, loss_function, precision: str):
+# %% ../nbs/08_training.ipynb #c7d5c11f
+def _step(network, packed, z, loss_function, precision: str, weight=None):
     "Return the loss of one batch."
     with autocast(precision, z.device): m, s = network(packed)
-    return loss_function(z, m.float(), s.float())
+    return loss_function(z, m.float(), s.float(), weight)
 
 def _part_gradient(run: Run, index: Tensor, share: float) -> Tensor:
     "Add the gradient of a part of a batch; return its share of the loss."
     packed = jitter(run.train.data.pack(index), run.config.jitter, run.generator)
-    z = run.train.z[index.to(run.train.z.device)]
-    loss = share * _step(run.network, packed, z, run.loss_function, run.precision)
+    rows = index.to(run.train.z.device)
+    weight = None if run.train.weight is None else run.train.weight[rows]
+    loss = share * _step(run.network, packed, run.train.z[rows], run.loss_function, run.precision, weight)
     loss.backward()
     return loss.detach()
 
@@ -173,7 +177,7 @@ def _take_step(run: Run, index: Tensor) -> None:
     run.total += loss / run.n_batches
     run.step += 1
 
-# %% ../nbs/08_training.ipynb #f8b30e08
+# %% ../nbs/08_training.ipynb #83b7174f
 def _checked(loss: Tensor, epoch: int) -> float:
     "Return the loss of an epoch; raises `TrainingError` if it is not a number."
     value = loss.item()
@@ -183,7 +187,7 @@ def _checked(loss: Tensor, epoch: int) -> float:
 
 def _admit(run: Run) -> bool:
     "Take the weights into the plain average if the validation rows speak for them."
-    admitted = run.admission.admits(mean_absolute_error(run.network, run.validation) if run.validation else None)
+    admitted = run.admission.admits(mean_absolute_error(run.network, run.validation, run.config.loss) if run.validation else None)
     if admitted: run.average.update_parameters(run.network)
     return admitted
 
@@ -197,7 +201,7 @@ def _end_epoch(run: Run) -> dict:  # the epoch's line of history
     run.epoch += 1
     line = {"epoch": run.epoch, "learning_rate": rate, "loss": _checked(run.total, run.epoch)}
     if run.config.average == "swa" and run.epoch % run.config.average_every == 0: line["averaged"] = _admit(run)
-    if run.validation: line["val_mae"] = mean_absolute_error(run.result, run.validation)
+    if run.validation: line["val_mae"] = mean_absolute_error(run.result, run.validation, run.config.loss)
     if run.validation and run.config.select == "best": _keep_best(run, line["val_mae"])
     line["seconds"] = time.perf_counter() - run.start
     run.history.append(line)
