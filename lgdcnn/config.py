@@ -94,7 +94,7 @@ class ModelConfig(Config):
             _check(getattr(self, field) > 0, field, getattr(self, field), "positive")
         _check(0 <= self.dropout < 1, "dropout", self.dropout, "in [0, 1)")
 
-# %% ../nbs/00_config.ipynb #abd052da
+# %% ../nbs/00_config.ipynb #c5ad7a0d
 _FUSED = ModelConfig("l-g-dcnn")
 MODELS = {m.name: m for m in (
     _FUSED,
@@ -111,8 +111,10 @@ MODELS = {m.name: m for m in (
     _FUSED.replace(name="l-g-dcnn-no-gru", stages=("lstm", "attention", "attention", "dcnn")),
     _FUSED.replace(name="l-g-dcnn-no-attention", stages=("lstm", "gru", "dcnn")),
     _FUSED.replace(name="l-g-dcnn-no-cnn", stages=("lstm", "attention", "gru", "attention")),
-    ModelConfig("crabnet-style", stages=(*(f"self-attention:{k}" for k in (1, 2, 3)), "residual"), resolution=5000, dropout=0.1),
-    ModelConfig("roost-style", stages=("message:1", "message:2", "message:3"), d_model=64, fraction="channel", pooling="attention"),
+    ModelConfig("crabnet-style", stages=(*(f"self-attention:{k}" for k in (1, 2, 3)), "residual"), resolution=5000,
+                dropout=0.1),
+    ModelConfig("roost-style", stages=tuple(f"message:{k}" for k in (1, 2, 3)), d_model=64, fraction="channel",
+                pooling="attention"),
 )}
 
 # %% ../nbs/00_config.ipynb #9cbf1483

@@ -24,10 +24,11 @@ def _onehot() -> np.ndarray:
     "Return the (118, 118) identity: an element is itself and nothing else."
     return np.eye(118, dtype=np.float32)
 
-# %% ../nbs/02_elements.ipynb #9e4f09ce
+# %% ../nbs/02_elements.ipynb #d7b2ba28
 def magpie_properties() -> dict[str, np.ndarray]:  # name to (118,) float64; NaN where no value is known
     "Read the 22 elemental properties of Magpie."
-    with open(Path(__file__).parent / "data" / "magpie.csv", newline="", encoding="utf-8") as f: header, *rows = csv.reader(f)
+    path = Path(__file__).parent / "data" / "magpie.csv"
+    with open(path, newline="", encoding="utf-8") as f: header, *rows = csv.reader(f)
     values = np.array([[float(cell or "nan") for cell in row[1:]] for row in rows])
     return dict(zip(header[1:], values.T))
 

@@ -16,9 +16,10 @@ from .config import InputError, ModelConfig, choose
 from .elements import element_table
 from .layers import Embedder, Head, Packed
 
-# %% ../nbs/05_models.ipynb #fb537db1
+# %% ../nbs/05_models.ipynb #f7a18e96
 STAGES = {"lstm": layers.LSTM, "gru": layers.GRU, "attention": layers.Attention, "dcnn": layers.DCNN,
-          "self-attention": peer_layers.SelfAttention, "residual": peer_layers.Residual, "message": peer_layers.MessagePassing}
+          "self-attention": peer_layers.SelfAttention, "residual": peer_layers.Residual,
+          "message": peer_layers.MessagePassing}
 
 EMBEDDERS = {"sinusoid": Embedder, "channel": peer_layers.ChannelEmbedder}
 HEADS = {"mean": Head, "attention": peer_layers.AttentionHead}
