@@ -77,7 +77,7 @@ class RandomForest(FeatureModel):
         return RandomForestRegressor(self.n_trees, max_features=self.max_features, random_state=self.seed,
                                      n_jobs=self.n_jobs)
 
-# %% ../nbs/11_baselines.ipynb #23b5d136
+# %% ../nbs/11_baselines.ipynb #060f6630
 class GradientBoosting(FeatureModel):
     "Boost trees with scikit-learn's histogram method on features of formulas."
     def __init__(self, n_trees: int = 500, learning_rate: float = 0.05, seed: int = 0, features: str = "magpie"):
@@ -89,7 +89,7 @@ class GradientBoosting(FeatureModel):
                                              early_stopping=False, random_state=self.seed)
 
 class LightGBM(GradientBoosting):
-    "Boost trees with LightGBM on features of formulas; raises `InputError` where it is not installed."
+    "Boost trees with LightGBM on features of formulas; raises `InputError` where it cannot be loaded."
     def __init__(self, n_trees: int = 500, learning_rate: float = 0.05, seed: int = 0, features: str = "magpie",
                  n_jobs: int = 1):
         super().__init__(n_trees, learning_rate, seed, features)
@@ -97,8 +97,9 @@ class LightGBM(GradientBoosting):
 
     def _make(self):
         try: from lightgbm import LGBMRegressor
-        except ImportError:
-            raise InputError("LightGBM is not installed: pip install 'lgdcnn[peers]', or use 'gradient-boosting'") from None
+        except (ImportError, OSError) as e:  # OSError: the wheel expects the system's OpenMP library
+            raise InputError(f"LightGBM cannot be loaded ({e}): pip install 'lgdcnn[peers]', "
+                             "or use 'gradient-boosting'") from None
         return LGBMRegressor(n_estimators=self.n_trees, learning_rate=self.learning_rate, random_state=self.seed,
                              n_jobs=self.n_jobs, deterministic=True, force_row_wise=True, verbose=-1)
 
