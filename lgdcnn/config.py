@@ -67,7 +67,7 @@ def _is_count(value) -> bool:
     "Tell whether a value is a positive whole number."
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
-# %% ../nbs/00_config.ipynb #8b67d0cb
+# %% ../nbs/00_config.ipynb #066f88ab
 @dataclass(frozen=True)
 class ModelConfig(Config):
     "Describe a network completely; `lgdcnn.models.build_model` turns it into a module."
@@ -83,6 +83,9 @@ class ModelConfig(Config):
     add: tuple[str, ...] = ()        # layers whose outputs are added to the last stage's, see L-G-DCNN-V1
     channel_pool: int = 1            # largest of so many neighbouring channels goes on to the head
     n_targets: int = 1               # properties predicted together
+    dropout: float = 0.0             # share of channels zeroed in training, where a stage has dropout
+    fraction: str = "sinusoid"       # the fraction is added as "sinusoid", or a "channel" of its own
+    pooling: str = "mean"            # elements become a formula by their "mean", or by "attention"
 
     def __post_init__(self):
         _check(len(self.stages) > 0, "stages", self.stages, "at least one stage name")
@@ -90,8 +93,9 @@ class ModelConfig(Config):
         _check(self.kernel > 0 and self.kernel % 2 == 1, "kernel", self.kernel, "odd and positive")
         for field in ("resolution", "n_units", "conv_width", "n_targets", "channel_pool"):
             _check(getattr(self, field) > 0, field, getattr(self, field), "positive")
+        _check(0 <= self.dropout < 1, "dropout", self.dropout, "in [0, 1)")
 
-# %% ../nbs/00_config.ipynb #92c1b5e3
+# %% ../nbs/00_config.ipynb #c5ad7a0d
 _FUSED = ModelConfig("l-g-dcnn")
 MODELS = {m.name: m for m in (
     _FUSED,
@@ -108,6 +112,10 @@ MODELS = {m.name: m for m in (
     _FUSED.replace(name="l-g-dcnn-no-gru", stages=("lstm", "attention", "attention", "dcnn")),
     _FUSED.replace(name="l-g-dcnn-no-attention", stages=("lstm", "gru", "dcnn")),
     _FUSED.replace(name="l-g-dcnn-no-cnn", stages=("lstm", "attention", "gru", "attention")),
+    ModelConfig("crabnet-style", stages=(*(f"self-attention:{k}" for k in (1, 2, 3)), "residual"), resolution=5000,
+                dropout=0.1),
+    ModelConfig("roost-style", stages=tuple(f"message:{k}" for k in (1, 2, 3)), d_model=64, fraction="channel",
+                pooling="attention"),
 )}
 
 # %% ../nbs/00_config.ipynb #993cd065

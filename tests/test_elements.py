@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from lgdcnn.composition import SYMBOLS
-from lgdcnn.elements import element_table
+from lgdcnn.elements import element_table, magpie_properties
 
 
 def test_mat2vec_equals_its_source():
@@ -25,3 +25,32 @@ def test_onehot_tells_all_elements_apart():
 def test_symbols_are_pymatgens():
     from pymatgen.core import Element
     assert [Element.from_Z(z).symbol for z in range(1, 119)] == SYMBOLS[1:]
+
+
+def test_magpie_agrees_with_pymatgen():
+    "Masses, but for two radioactive elements with another isotope; electronegativities, but for three set by hand."
+    from pymatgen.core import Element
+    table = {name: dict(zip(SYMBOLS[1:], column, strict=True)) for name, column in magpie_properties().items()}
+    for s in SYMBOLS[1:95]:
+        if s not in ("Po", "Rn"): assert abs(table["AtomicWeight"][s] / float(Element(s).atomic_mass) - 1) < 0.001, s
+        if s in ("Pm", "Tb", "Yb") or np.isnan(table["Electronegativity"][s]): continue
+        assert abs(table["Electronegativity"][s] - Element(s).X) <= 0.02, s
+
+
+def test_magpie_table_is_standardised_and_joined():
+    magpie, joined = element_table("magpie")[1:], element_table("mat2vec+magpie")[1:]
+    known = ~np.isnan(np.stack(list(magpie_properties().values()), axis=1))
+    assert magpie.shape == (118, 22) and (magpie[~known] == 0).all() and (~known).sum() > 100
+    for j in range(22):
+        assert abs(magpie[known[:, j], j].mean()) < 1e-5 and abs(magpie[known[:, j], j].std() - 1) < 1e-5
+    assert np.array_equal(joined[:, 200:], magpie)
+    mat2vec = element_table("mat2vec")[1:].astype(np.float64)
+    assert np.allclose(joined[:, :200], (mat2vec - mat2vec.mean(0)) / mat2vec.std(0), atol=1e-5)
+
+
+def test_a_network_can_be_built_on_each_table():
+    from lgdcnn.config import MODELS
+    from lgdcnn.models import build_model
+    for name, width in (("mat2vec", 200), ("onehot", 118), ("magpie", 22), ("mat2vec+magpie", 222)):
+        net = build_model(MODELS["lstm"].replace(d_model=8, elements=name))
+        assert net.embedder.project.in_features == width
