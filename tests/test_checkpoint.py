@@ -104,6 +104,20 @@ def test_a_run_killed_while_it_looks_at_the_validation_rows_ends_the_same(sides,
     assert torch.equal(weights, expected) and lines == history
 
 
+def test_the_best_weights_so_far_are_not_forgotten(sides, tmp_path, monkeypatch):
+    def errors(*values):
+        values = iter(values)
+        monkeypatch.setattr(training, "mean_absolute_error", lambda *_: next(values))
+    errors(0.3, 0.1, 0.5, 0.4)
+    expected, _ = fit(sides, RUNS["best"])
+    errors(0.3, 0.1, 0.5)
+    with monkeypatch.context() as m:
+        stop(m, 14, kill)  # in the fourth epoch; the second was the best
+        with pytest.raises(Killed): fit(sides, RUNS["best"], tmp_path / "run.npz")
+    errors(0.4)
+    assert torch.equal(fit(sides, RUNS["best"], tmp_path / "run.npz")[0], expected)
+
+
 def test_an_interrupt_from_the_callers_own_code_saves_too(sides, tmp_path):
     expected, history = fit(sides, FAST)
     def on_epoch(line):

@@ -9,6 +9,7 @@ from lgdcnn.config import MODELS, PROTOCOLS, InputError
 from lgdcnn.layers import CompositionTensors
 from lgdcnn.losses import LOSSES, METRICS
 from lgdcnn.models import build_model
+from lgdcnn.optim import learning_rate
 from lgdcnn.training import (
     Rows,
     TrainingError,
@@ -72,6 +73,17 @@ def test_the_best_epoch_is_what_comes_back(few):
     errors = [line["val_mae"] for line in history]
     assert mean_absolute_error(net, few) == pytest.approx(min(errors), rel=1e-5)
     assert min(errors) < errors[-1], "the learning rate is meant to make the last epoch not the best"
+
+
+def test_every_step_has_its_own_learning_rate(few, monkeypatch):
+    config, rates, set_rate = PROTOCOLS["fast"].replace(epochs=3, batch_size=8), [], training.set_rate
+    def stand_in(optimizer, rate):
+        set_rate(optimizer, rate)
+        rates.append({group["lr"] for group in optimizer.param_groups})
+    monkeypatch.setattr(training, "set_rate", stand_in)
+    history = fit_network(build_model(SMALL), few, config)
+    assert rates == [{learning_rate(t, 12, config)} for t in range(12)]
+    assert [line["learning_rate"] for line in history] == [learning_rate(t, 12, config) for t in (0, 4, 8)]
 
 
 def quick(**changes):
