@@ -93,7 +93,7 @@ def attention_plot(table,  # from `explanation.attention_weights`, for one formu
     ax.tick_params(length=0); ax.spines[:].set_visible(False)
     return ax
 
-# %% ../nbs/14b_trust_plots.ipynb #bb7b4af3
+# %% ../nbs/14b_trust_plots.ipynb #cee5993d
 def response_plot(table,  # from `response.response` of two elements, or `response.vary`
                   against: str | None = None,  # the column of fractions; the first by default
                   known=None,  # DataFrame with the same column of fractions and "target"
@@ -109,7 +109,7 @@ def response_plot(table,  # from `response.response` of two elements, or `respon
     if known is not None: ax.plot(known[x], known["target"], "s", color="black", markerfacecolor="white", zorder=3)
     for label, at in (marks or {}).items():
         ax.axvline(at, color="0.7", lw=0.5, zorder=0)
-        ax.annotate(label, (at, 1), xycoords=("data", "axes fraction"), ha="center", va="bottom", fontsize=6)
+        ax.annotate(label, (at, 1), xycoords=("data", "axes fraction"), ha="center", va="bottom", rotation=90, fontsize=6)
     name = "fraction" if x == "fraction" else rf"fraction of {x}, $x_\mathrm{{{x}}}$"
     ax.set(xlabel=f"{name} (1)", ylabel=f"{quantity} ({unit})" if unit else quantity)
     return ax
