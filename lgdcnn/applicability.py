@@ -119,7 +119,7 @@ def check(self: Applicability, formulas):  # DataFrame: formula, distance, neare
     return pd.DataFrame({"formula": formulas, "distance": distances, "nearest": [self.formulas_[i] for i in rows],
                          "outside": [bool(r) for r in reasons], "reason": reasons})
 
-# %% ../nbs/09d_applicability.ipynb #cf49bced
+# %% ../nbs/09d_applicability.ipynb #3649c325
 def by_distance(distance: np.ndarray,  # (n,)
                 error: np.ndarray,  # (n,) absolute errors
                 parts: int = 4,  # of equal size
@@ -128,7 +128,7 @@ def by_distance(distance: np.ndarray,  # (n,)
     import pandas as pd
     distance, error = np.asarray(distance, dtype=np.float64), np.abs(np.asarray(error, dtype=np.float64))
     if distance.shape != error.shape or distance.ndim != 1:
-        raise InputError(f"distance and error must be columns of one length, but have shapes {distance.shape}, {error.shape}")
+        raise InputError(f"distance and error must be columns of one length, not of shapes {distance.shape}, {error.shape}")
     if not 1 <= parts <= len(error) // 2:
         raise InputError(f"parts = {parts} is not possible: {len(error)} rows make 1 to {len(error) // 2} parts")
     groups = np.array_split(np.argsort(distance, kind="stable"), parts)

@@ -13,7 +13,7 @@ from .composition import composition_keys
 from .config import InputError
 from .tables import check_formulas, check_targets
 
-# %% ../nbs/09g_cross_conformal.ipynb #45b0efc2
+# %% ../nbs/09g_cross_conformal.ipynb #21fe1c57
 def cv_plus(means: np.ndarray,  # (K, m) predictions of the K models for m new rows
             stds: np.ndarray,  # (K, m) their standard deviations; ones if they claim none
             fold: np.ndarray,  # (n,) part of each training row
@@ -24,7 +24,9 @@ def cv_plus(means: np.ndarray,  # (K, m) predictions of the K models for m new r
     if not 0 < coverage < 1: raise InputError(f"coverage = {coverage!r} is not possible: it must lie between 0 and 1")
     n = len(scores)
     rank = int(np.ceil((n + 1) * coverage - 1e-9))
-    if rank > n: raise InputError(f"a coverage of {coverage:g} needs more than {n} rows: ask for {n / (n + 1):.2g} at most")
+    if rank > n:
+        most = np.floor(100 * n / (n + 1)) / 100
+        raise InputError(f"a coverage of {coverage:g} needs more than {n} rows: ask for {most:g} at most")
     out = np.empty((means.shape[1], 2))
     for rows in np.array_split(np.arange(len(out)), max(1, n * len(out) // 10_000_000)):  # at most 80 MB at a time
         reach = scores[:, None] * stds[fold][:, rows]

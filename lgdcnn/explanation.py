@@ -16,16 +16,16 @@ from .config import InputError
 from .layers import CompositionTensors, spread
 from .tables import check_formulas
 
-# %% ../nbs/09e_explanation.ipynb #d0a33399
+# %% ../nbs/09e_explanation.ipynb #b44cf598
 _CHUNK = 4096  # formulas whose element vectors are held at a time
 
 def _check_model(model) -> None:
     "Raise `InputError` unless the model is a fitted network of one target."
     for needed in ("networks_", "target_mean_", "target_std_"):
         if not hasattr(model, needed):
-            raise InputError(f"{type(model).__name__} cannot be explained: it must be a fitted LGDCNNRegressor of one target")
+            raise InputError(f"{type(model).__name__} cannot be explained: it must be a fitted LGDCNNRegressor")
     if model.config_.n_targets != 1:
-        raise InputError(f"a model of {model.config_.n_targets} targets cannot be explained: train one model for each target")
+        raise InputError(f"a model of {model.config_.n_targets} targets cannot be explained: train one model for each")
 
 def _skeleton(formulas: list[str], c: Compositions) -> dict[str, np.ndarray]:
     "Return the columns row, formula, element, fraction."
@@ -77,7 +77,7 @@ def element_profile(table,  # from `contributions`
         raise InputError(f"no element stands in {least} of these formulas: pass more formulas, or a smaller `least`")
     return by[by["n"] >= least].sort_values("mean")
 
-# %% ../nbs/09e_explanation.ipynb #82f65e0c
+# %% ../nbs/09e_explanation.ipynb #1614d386
 def _without(c: Compositions) -> tuple[Compositions, np.ndarray]:  # one composition per element taken out, its place
     "Take out each element of each composition in turn; pure elements are passed over."
     n = c.n_elements
@@ -102,7 +102,8 @@ def occlusion(model,  # any model with `predict`: formulas in, numbers out
     columns = _skeleton(formulas, c)
     without = np.full(len(c.numbers), np.nan)
     if len(rest): without[place] = model.predict(_formulas(rest))
-    return pd.DataFrame(columns | {"without": without, "effect": np.asarray(model.predict(formulas))[columns["row"]] - without})
+    effect = np.asarray(model.predict(formulas))[columns["row"]] - without
+    return pd.DataFrame(columns | {"without": without, "effect": effect})
 
 def _formulas(c: Compositions) -> list[str]:
     "Write compositions as formulas, to fifteen digits."
@@ -110,7 +111,7 @@ def _formulas(c: Compositions) -> list[str]:
     ends = c.offsets.tolist()
     return ["".join(parts[a:b]) for a, b in zip(ends, ends[1:])]
 
-# %% ../nbs/09e_explanation.ipynb #174a935f
+# %% ../nbs/09e_explanation.ipynb #987f91a9
 @torch.no_grad()
 def _attention(network, packed) -> dict[str, torch.Tensor]:  # layer to (T,)
     "Return the shares of attention of each attention layer."
@@ -135,5 +136,6 @@ def attention_weights(model,  # a fitted LGDCNNRegressor whose architecture has 
             for layer, weights in _attention(network.eval(), packed).items():
                 column = layers.setdefault(layer, np.zeros(len(c.numbers)))
                 column[where] += weights.double().cpu().numpy() / len(model.networks_)
-    if not layers: raise InputError(f"{model.config_.name!r} has no attention: its stages are {', '.join(model.config_.stages)}")
+    stages = ", ".join(model.config_.stages)
+    if not layers: raise InputError(f"{model.config_.name!r} has no attention: its stages are {stages}")
     return pd.DataFrame(_skeleton(formulas, c) | layers)

@@ -39,7 +39,7 @@ def _diagonal(ax, n: int) -> None:
     ax.fill_between(p, p - band, p + band, color="0.9", lw=0, zorder=0)
     ax.plot(p, p, "--", color="0.5", lw=0.7, zorder=1)
 
-# %% ../nbs/14b_trust_plots.ipynb #d5cb3fe7
+# %% ../nbs/14b_trust_plots.ipynb #7efbf065
 def distance_plot(table,  # from `applicability.by_distance`
                   unit: str = "",  # of the errors
                   threshold: float | None = None,  # where "outside" begins
@@ -50,11 +50,12 @@ def distance_plot(table,  # from `applicability.by_distance`
     ax.errorbar(table["distance"], table["mae"], table["error"], marker="o", color=style["color"], elinewidth=0.7, capsize=2)
     if threshold is not None:
         ax.axvline(threshold, color="0.5", linestyle=":", lw=0.8)
-        ax.annotate("outside ", (threshold, 0.98), xycoords=("data", "axes fraction"), ha="right", va="top", rotation=90, color="0.35")
+        place = {"xycoords": ("data", "axes fraction"), "ha": "right", "va": "top"}
+        ax.annotate("outside ", (threshold, 0.98), rotation=90, color="0.35", **place)
     ax.set(xlabel=distance, ylabel=f"MAE ({unit})" if unit else "MAE", ylim=(0, None))
     return ax
 
-# %% ../nbs/14b_trust_plots.ipynb #7271df98
+# %% ../nbs/14b_trust_plots.ipynb #cbadd91a
 _UP, _DOWN = "#d55e00", "#0173b2"
 
 def contribution_plot(table,  # from `explanation.contributions`
@@ -68,8 +69,9 @@ def contribution_plot(table,  # from `explanation.contributions`
     for k, (_, part) in enumerate(table.groupby("row", sort=False)):
         ends = baseline + np.append(0, part["contribution"].cumsum())
         steps = np.diff(ends)
-        ax.barh(k, steps, left=ends[:-1], height=0.55, color=np.where(steps > 0, _UP, _DOWN), edgecolor="white", linewidth=0.5)
-        for symbol, x, step in zip(part["element"], ends[:-1] + steps / 2, steps):
+        colors = np.where(steps > 0, _UP, _DOWN)
+        ax.barh(k, steps, left=ends[:-1], height=0.55, color=colors, edgecolor="white", linewidth=0.5)
+        for symbol, x in zip(part["element"], ends[:-1] + steps / 2):
             ax.annotate(symbol, (x, k), (0, 8), textcoords="offset points", ha="center", va="center", fontsize=6)
         ax.plot(ends[-1], k, "o", color="black", zorder=3)
     ax.axvline(baseline, color="0.5", lw=0.7, zorder=0)
@@ -120,12 +122,13 @@ def _band(table):
     if "std" in table: return table["prediction"] - table["std"], table["prediction"] + table["std"]
     return None, None
 
-# %% ../nbs/14b_trust_plots.ipynb #647c52b7
+# %% ../nbs/14b_trust_plots.ipynb #c6f46b76
 def ternary_xy(fractions: np.ndarray,  # (n, 3), each row adds to one
               ) -> np.ndarray:  # (n, 2)
     "Place compositions of three elements in a triangle of side one: first left, second right, third on top."
     f = np.asarray(fractions, dtype=np.float64)
-    if f.ndim != 2 or f.shape[1] != 3: raise InputError(f"a ternary plot needs three fractions per row, not the shape {f.shape}")
+    if f.ndim != 2 or f.shape[1] != 3:
+        raise InputError(f"a ternary plot needs three fractions per row, not the shape {f.shape}")
     return np.stack([f[:, 1] + f[:, 2] / 2, f[:, 2] * np.sqrt(3) / 2], axis=1)
 
 def _frame(ax, symbols: Sequence[str]) -> None:
@@ -154,12 +157,15 @@ def ternary_plot(table,  # from `response.response` of three elements
     ax, xy = _axes(ax, COLUMN, 2.7), ternary_xy(table[symbols].to_numpy(dtype=float))
     filled = ax.tricontourf(*xy.T, table[value], levels=14, cmap=cmap)
     if outside is not None: _cross_out(ax, xy, np.asarray(outside))
-    if known is not None: ax.plot(*ternary_xy(known[symbols].to_numpy(dtype=float)).T, "o", color="white", markeredgecolor="black", markeredgewidth=0.5)
+    if known is not None:
+        dots = ternary_xy(known[symbols].to_numpy(dtype=float)).T
+        ax.plot(*dots, "o", color="white", markeredgecolor="black", markeredgewidth=0.5)
     _frame(ax, symbols)
     ax.figure.colorbar(filled, ax=ax, label=label, shrink=0.8)
     return ax
 
 def _cross_out(ax, xy: np.ndarray, outside: np.ndarray) -> None:
     "Mark the points that are outside by small crosses."
-    if outside.shape != (len(xy),): raise InputError(f"outside must have one value for each of {len(xy)} rows, not {outside.shape}")
+    if outside.shape != (len(xy),):
+        raise InputError(f"outside must have one value for each of {len(xy)} rows, not {outside.shape}")
     ax.plot(*xy[outside].T, "x", color="white", markersize=2, markeredgewidth=0.4)

@@ -13,13 +13,14 @@ import numpy as np
 
 from .config import InputError
 
-# %% ../nbs/09c_uncertainty.ipynb #df8f2c9c
+# %% ../nbs/09c_uncertainty.ipynb #6a9903f7
 def check_claims(y: Sequence[float], mean: Sequence[float], std: Sequence[float],
                 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # three (n,) float64
     "Return the three columns as arrays; raises `InputError` for unequal lengths, missing values and std <= 0."
     y, mean, std = (np.asarray(a, dtype=np.float64) for a in (y, mean, std))
     if y.ndim != 1 or not y.shape == mean.shape == std.shape:
-        raise InputError(f"y, mean and std must be columns of one length, but have shapes {y.shape}, {mean.shape}, {std.shape}")
+        shapes = ", ".join(str(a.shape) for a in (y, mean, std))
+        raise InputError(f"y, mean and std must be columns of one length, but have shapes {shapes}")
     if not len(y): raise InputError("there are no rows to judge: pass at least one")
     bad = np.flatnonzero(~(np.isfinite(y) & np.isfinite(mean) & np.isfinite(std) & (std > 0)))
     if len(bad):

@@ -63,7 +63,7 @@ def test_the_nearest_is_the_nearest(guard, embedded):
     every = np.abs(x[:, None] - y[None]).sum(2)
     table = guard.check(asked)
     assert np.allclose(table["distance"], every.min(1), atol=1e-12)
-    assert np.allclose([between(a, b, "mover") for a, b in zip(asked, table["nearest"])], table["distance"])
+    assert np.allclose([between(a, b, "mover") for a, b in zip(asked, table["nearest"], strict=True)], table["distance"])
 
 
 def test_blocks_do_not_matter(guard, embedded, monkeypatch):

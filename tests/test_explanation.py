@@ -128,7 +128,7 @@ def test_without_neighbours_there_is_no_step_at_the_tie(embedded):
     forwards, backwards = (response(model, s, 21)["prediction"].to_numpy() for s in (("Ti", "O"), ("O", "Ti")))
     assert np.allclose(forwards, backwards[::-1], atol=1e-6)
     table = jumps(response(model, ("Ti", "O"), 21))
-    assert dict(zip(table["place"], table["n"])) == {"corner": 2, "tie": 2, "within": 16}
+    assert dict(zip(table["place"], table["n"], strict=True)) == {"corner": 2, "tie": 2, "within": 16}
 
 
 def test_varying_one_element_keeps_the_others(pair):
@@ -140,16 +140,23 @@ def test_varying_one_element_keeps_the_others(pair):
 
 
 def test_plots_show_the_numbers(pair, embedded):
-    from lgdcnn.trust_plots import (attention_plot, contribution_plot, distance_plot, reliability_plot, response_plot,
-                                    ternary_plot, ternary_xy)
     from lgdcnn.applicability import by_distance
+    from lgdcnn.trust_plots import (
+        attention_plot,
+        contribution_plot,
+        distance_plot,
+        reliability_plot,
+        response_plot,
+        ternary_plot,
+        ternary_xy,
+    )
     formulas, y = (a[:30] for a in embedded.part("test"))
     mean, std = pair.predict(formulas, return_std=True)
     ax = reliability_plot(y, mean, std)
     assert "A$ = " in ax.get_legend_handles_labels()[1][0] and reliability_plot(y, mean, 2 * std, "lstm", ax=ax) is ax
     some = ["NaCl", "LiFePO4"]
     ax = contribution_plot(contributions(pair, some), pair.target_mean_)
-    assert np.allclose([l.get_xdata()[0] for l in ax.lines if l.get_marker() == "o"], pair.predict(some), atol=1e-5)
+    assert np.allclose([line.get_xdata()[0] for line in ax.lines if line.get_marker() == "o"], pair.predict(some), atol=1e-5)
     assert len(attention_plot(attention_weights(pair, some)).texts) == 2 * (2 + 4)
     sweep = response(pair, ("Ti", "O"), 11)
     assert np.array_equal(response_plot(sweep, marks={"TiO2": 1 / 3}).lines[0].get_ydata(), sweep["prediction"])

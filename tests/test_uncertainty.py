@@ -9,8 +9,18 @@ from lgdcnn import InputError
 from lgdcnn.baselines import Mean, RandomForest
 from lgdcnn.cross_conformal import CrossConformal, composition_folds, cv_plus
 from lgdcnn.estimator import conformal_multiple
-from lgdcnn.uncertainty import (claimed_level, coverage, crps_laplace, interval_score, judge, laplace_multiple,
-                                miscalibration_area, ranking, reliability, sharpness)
+from lgdcnn.uncertainty import (
+    claimed_level,
+    coverage,
+    crps_laplace,
+    interval_score,
+    judge,
+    laplace_multiple,
+    miscalibration_area,
+    ranking,
+    reliability,
+    sharpness,
+)
 
 finite = st.floats(-5, 5)
 spread = st.floats(0.05, 5)
@@ -30,7 +40,7 @@ def test_crps_is_its_integral(y, mean, std):
     b = std / np.sqrt(2)
     cdf = lambda x: 0.5 * np.exp((x - mean) / b) if x < mean else 1 - 0.5 * np.exp(-(x - mean) / b)
     ends = [min(y, mean) - 40 * b, *sorted({y, mean}), max(y, mean) + 40 * b]
-    integral = sum(quad(lambda x: (cdf(x) - (x >= y)) ** 2, lo, hi, epsabs=1e-10)[0] for lo, hi in zip(ends, ends[1:]))
+    integral = sum(quad(lambda x: (cdf(x) - (x >= y)) ** 2, lo, hi, epsabs=1e-10)[0] for lo, hi in zip(ends, ends[1:], strict=False))
     assert crps_laplace([y], [mean], [std])[0] == pytest.approx(integral, abs=1e-6)
 
 
@@ -45,7 +55,7 @@ def test_scores_move_with_the_unit(y, mean, std, factor, shift):
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(finite, finite, spread), min_size=1, max_size=12))
 def test_area_is_the_integral_of_the_staircase(rows):
-    y, mean, std = map(np.array, zip(*rows))
+    y, mean, std = map(np.array, zip(*rows, strict=True))
     levels, p = np.sort(claimed_level(y, mean, std)), (np.arange(200_000) + 0.5) / 200_000
     observed = np.searchsorted(levels, p, side="right") / len(y)
     assert miscalibration_area(y, mean, std) == pytest.approx(np.abs(observed - p).mean(), abs=2e-5)
