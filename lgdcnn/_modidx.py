@@ -742,6 +742,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'lgdcnn.training._gradient': ('training.html#_gradient', 'lgdcnn/training.py'),
                                  'lgdcnn.training._keep_best': ('training.html#_keep_best', 'lgdcnn/training.py'),
                                  'lgdcnn.training._marks': ('training.html#_marks', 'lgdcnn/training.py'),
+                                 'lgdcnn.training._mass': ('training.html#_mass', 'lgdcnn/training.py'),
                                  'lgdcnn.training._out_of_memory': ('training.html#_out_of_memory', 'lgdcnn/training.py'),
                                  'lgdcnn.training._part_gradient': ('training.html#_part_gradient', 'lgdcnn/training.py'),
                                  'lgdcnn.training._restore': ('training.html#_restore', 'lgdcnn/training.py'),

@@ -122,13 +122,19 @@ class Run:
         "The network whose weights count now: the averaged one, as soon as there is one."
         return self.average.module if self.average and self.average.n_averaged > 0 else self.network
 
-# %% ../nbs/08_training.ipynb #c7d5c11f
+# %% ../nbs/08_training.ipynb #4d2a8c7f
 def _step(network, packed, z, loss_function, precision: str, weight=None):
     "Return the loss of one batch."
     with autocast(precision, z.device): m, s = network(packed)
     return loss_function(z, m.float(), s.float(), weight)
 
-def _part_gradient(run: Run, index: Tensor, share: float) -> Tensor:
+def _mass(run: Run, index: Tensor) -> Tensor:
+    "Return how much rows count in the mean loss: their known targets, weighted."
+    rows = index.to(run.train.z.device)
+    known = run.train.z[rows].isfinite().float()
+    return (known if run.train.weight is None else known * run.train.weight[rows]).sum()
+
+def _part_gradient(run: Run, index: Tensor, share: float | Tensor) -> Tensor:
     "Add the gradient of a part of a batch; return its share of the loss."
     packed = jitter(run.train.data.pack(index), run.config.jitter, run.generator)
     rows = index.to(run.train.z.device)
@@ -143,8 +149,9 @@ def _gradient(run: Run, index: Tensor) -> Tensor:
         before = run.generator.get_state()
         try:
             run.optimizer.zero_grad(set_to_none=True)
-            parts = index.tensor_split(min(run.parts, len(index)))
-            return sum(_part_gradient(run, part, len(part) / len(index)) for part in parts)
+            if run.parts == 1: return _part_gradient(run, index, 1.0)
+            parts, mass = index.tensor_split(min(run.parts, len(index))), _mass(run, index).clamp(min=1e-30)
+            return sum(_part_gradient(run, part, _mass(run, part) / mass) for part in parts)
         except RuntimeError as e:
             if not _out_of_memory(e): raise
         run.generator.set_state(before)

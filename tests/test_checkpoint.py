@@ -241,6 +241,14 @@ def test_a_batch_in_parts_has_the_same_gradient(sides, monkeypatch, n, most, par
     assert used == parts and torch.allclose(found, expected, atol=1e-6)
 
 
+def test_parts_count_by_their_known_targets_and_weights(sides):
+    rows = sides[0]
+    z = rows.z.clone()
+    z[:20:3] = float("nan")  # many holes in the first part, few in the second
+    uneven = (Rows(rows.data, z, torch.linspace(0.1, 2, len(z))[:, None]), None)
+    assert torch.allclose(gradient(uneven, 31, parts=2)[0], gradient(uneven, 31)[0], atol=1e-6)
+
+
 def test_the_attempt_that_failed_leaves_no_trace_in_the_noise(sides, monkeypatch):
     expected, _ = gradient(sides, 32, jitter=0.02, parts=2)
     little_memory(monkeypatch, 16)
