@@ -97,7 +97,7 @@ def used_files(code: str,  # of a notebook
     tables = [f for f in sorted((package / "data").iterdir()) if re.search(rf"\b{f.stem}\b", text)]
     return [package / f"{m}.py" for m in sorted(known)] + tables
 
-# %% ../nbs/15_figures.ipynb #ceb5e736
+# %% ../nbs/15_figures.ipynb #6f8d82ec
 def _digest(data: bytes) -> str: return hashlib.sha256(data).hexdigest()[:16]
 
 def _code(cells: list[dict]) -> str: return "\n".join(_source(c) for c in cells if c["cell_type"] == "code")
@@ -110,7 +110,7 @@ def _package_digest(code: str) -> str:
 def _fingerprint(figure: FigureNotebook, results: Path) -> dict:
     "Sum up everything the figure is drawn from."
     code, chosen = _code(_cells(figure.path)), settings()["figures"]
-    return {"notebook": _digest(code.encode()), "package": _package_digest(code),
+    return {"notebook": _digest(f"{figure.title}\n{code}".encode()), "package": _package_digest(code),
             "settings": f"{chosen['formats']}, {chosen['dpi']} dpi",
             "inputs": {name: _digest((results / name).read_bytes()) for name in figure.inputs}}
 
