@@ -147,7 +147,7 @@ def gallery(books: dict, manifest: dict) -> str:
         page = f"figures/{name}.ipynb"
         needs = ", ".join(f"`{f}`" for f in entry["from"]["inputs"]) or "the package alone"
         drawn = as_drawn(name, entry, "", prose(books[page])[0])
-        parts += [f"## [{entry['title']}]({page})", "", drawn, f"From {needs}.", ""]
+        parts += [f"## [{title(books[page])}]({page})", "", drawn, f"From {needs}.", ""]
     return "\n".join([*parts, toctree([n for n in books if n.startswith("figures/")])])
 
 

@@ -62,6 +62,16 @@ def test_the_figures_numbers_are_the_results(root):
     assert (table["target"] - table["prediction"]).abs().mean() == pytest.approx(scores["mae"].iloc[0], abs=1e-5)
 
 
+def test_the_other_figures_numbers_are_the_results_too(root):
+    of = {name: pd.read_csv(root / "paper_figures" / f"{name}.csv") for name in list_figures()}
+    scores = pd.read_csv(root / "results" / "demo" / "scores.csv").query("seed == 0").set_index("model")
+    assert of["fig05_architecture"]["parameters"].sum() == scores.n_parameters["l-g-dcnn"]
+    calibrated = of["fig10_calibration"].query("kind == 'calibrated'").set_index("model")
+    assert calibrated.observed.to_dict() == pytest.approx(scores.coverage.dropna().to_dict(), abs=1e-5)
+    counts = of["fig06_target_region"].query("source == 'published' and threshold == 0.05").set_index("model")["count"]
+    assert counts["lstm"] < counts["l-g-dcnn"] < counts["dcnn-k1"]
+
+
 def test_a_changed_result_or_file_is_noticed(drawn):
     results, output = drawn
     parity = list_figures()["fig01_parity"]
