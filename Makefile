@@ -2,10 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+DOCS_STAMP := .venv/.installed-docs
 # OpenMP threads that wait busily slow each other down where the machine is shared.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: install demo test figures check export readme lab clean
+.PHONY: install demo test figures docs check export readme lab clean
 
 install: $(STAMP)
 
@@ -23,12 +24,20 @@ $(STAMP): pyproject.toml constraints.txt
 demo: install
 	$(BIN)/lgdcnn demo
 
-test: install
+test: install $(DOCS_STAMP)
 	$(BIN)/python -m pytest
 
-# Redraw every figure from results/.
+# Redraw every figure from results/, one at a time on each core.
 figures: install
 	$(BIN)/lgdcnn figures --force
+
+# The site from the notebooks, in docs/_build/html; it reads and looks the same without a network.
+docs: $(DOCS_STAMP)
+	$(BIN)/python docs/build.py
+
+$(DOCS_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $@
 
 # What a commit must pass, short of the tests.
 check: export
@@ -53,4 +62,4 @@ lab: install
 	$(BIN)/jupyter lab nbs/index.ipynb
 
 clean:
-	rm -rf .venv _docs _proc build dist lgdcnn-demo
+	rm -rf .venv _docs _proc docs/_build build dist lgdcnn-demo

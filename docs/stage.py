@@ -1,0 +1,200 @@
+"Lay out the sources of the site: notebooks as pages, and the pages that are made from what the repository holds."
+import hashlib
+import json
+import os
+import posixpath
+import re
+import shutil
+from pathlib import Path
+from urllib.parse import urlsplit
+
+SHELVES = {"tutorials": "Tutorials", "benchmarks": "Benchmarks"}  # folders of notebooks that are a list, not a book
+LINK = re.compile(r'(?P<text>\[[^\]\[]*\])\((?P<a>[^)\s]+)\)|src="(?P<b>[^"]+)"')
+
+
+def stage(root: Path, target: Path) -> None:
+    "Write all sources of the site into `target`."
+    target.mkdir(parents=True)
+    shutil.copytree(root / "paper_figures", target / "paper_figures")
+    shutil.copytree(root / "results", target / "results")
+    shutil.copy(root / "CHANGELOG.md", target)
+    manifest = json.loads((root / "paper_figures" / "manifest.json").read_text(encoding="utf-8"))
+    nbs = root / "nbs"
+    found = [p for p in sorted(nbs.rglob("*.ipynb")) if ".ipynb_checkpoints" not in p.parts]
+    books = {p.relative_to(nbs).as_posix(): read(p) for p in found}
+    for name, nb in books.items():
+        page = as_page(nb, name, manifest)
+        if name == "index.ipynb": page["cells"].append(markdown(contents(books)))
+        write(target / name, json.dumps(page))
+    for shelf, title in SHELVES.items(): write(target / f"{shelf}.md", list_page(books, shelf, title))
+    write(target / "figures.md", gallery(books, manifest))
+    write(target / "results.md", results_page(root / "results"))
+    write(target / "differences.md", quoted((root / "docs" / "differences.md").read_text(encoding="utf-8"), books))
+    write(target / "commands.md", commands())
+    modules = {exported(nb): name for name, nb in books.items() if exported(nb) and "__" not in exported(nb)}
+    for module, name in modules.items(): write(target / "api" / f"{module}.md", api_page(module, name))
+    write(target / "api.md", api_index(list(modules)))
+
+
+def write(path: Path, text: str) -> None:
+    "Write a file and the folders above it."
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def read(path: Path) -> dict: return json.loads(path.read_text(encoding="utf-8"))
+
+
+def source(cell: dict) -> str: return "".join(cell["source"])
+
+def markdown(text: str) -> dict:
+    "Make a cell of prose."
+    return {"cell_type": "markdown", "id": hashlib.sha256(text.encode()).hexdigest()[:8], "metadata": {}, "source": text}
+
+def prose(nb: dict) -> list[str]: return [source(c) for c in nb["cells"] if c["cell_type"] == "markdown"]
+
+def title(nb: dict) -> str: return prose(nb)[0].splitlines()[0].lstrip("# ")
+
+def exported(nb: dict) -> str:
+    "Return the module that a notebook exports, or nothing."
+    found = re.search(r"#\| default_exp (\w+)", "".join(source(c) for c in nb["cells"] if c["cell_type"] == "code"))
+    return found[1] if found else ""
+
+
+# notebooks
+
+def as_page(nb: dict, name: str, manifest: dict) -> dict:
+    "Turn a notebook into a page: no cells for nbdev alone, links that lead to pages, a figure where there is one."
+    cells = [c for c in (shown(c) for c in nb["cells"]) if c]
+    for cell in cells:
+        if cell["cell_type"] == "markdown": cell["source"] = relink(source(cell), name)
+        for out in cell.get("outputs", ()):
+            if text := out.get("data", {}).get("text/markdown"): out["data"]["text/markdown"] = relink("".join(text), name)
+    if posixpath.dirname(name) == "" and (number := re.match(r"(\d+\w*?)_", name)):
+        cells[0]["source"] = source(cells[0]).replace("# ", f"# {number[1]} · ", 1)
+    if (figure := posixpath.basename(name).removesuffix(".ipynb")) in manifest:
+        cells.insert(1, markdown(as_drawn(figure, manifest[figure], "../", source(cells[0]))))
+    return {**nb, "cells": cells}
+
+
+def shown(cell: dict) -> dict | None:
+    "Return a cell as readers see it; None for those that only nbdev needs."
+    text = source(cell)
+    if cell["cell_type"] != "code": return cell
+    if re.match(r"#\| *(hide|default_exp)\b", text): return None
+    text = re.sub(r"(?m)^#\|.*\n?", "", text)
+    tags = ["remove-input" if t == "hide-input" else t for t in cell["metadata"].get("tags", [])]
+    return {**cell, "source": text, "metadata": {"tags": tags}} if text.strip() else None
+
+
+def relink(text: str, name: str) -> str:
+    "Let the links of a notebook lead to pages; what has no page stays as text."
+    def replace(m):
+        url = m["a"] or m["b"]
+        new = page_of(url, posixpath.dirname(name))
+        if m["b"]: return f'src="{new or url}"'
+        return f"{m['text']}({new})" if new else m["text"][1:-1]
+    return LINK.sub(replace, text)
+
+
+def page_of(url: str, folder: str) -> str | None:
+    "Find the page behind a link in a notebook of `nbs/folder`; None if it has none."
+    parts = urlsplit(url)
+    if parts.scheme or not parts.path: return url
+    path = posixpath.normpath(posixpath.join("nbs", folder, parts.path))  # from the root of the repository
+    if path.startswith("nbs/"): path = path[4:]
+    elif path.split("/")[0] == "results": path = "results.md"
+    elif not path.startswith("paper_figures/") and path != "CHANGELOG.md": return None
+    if path in (*SHELVES, "figures"): path += ".md"
+    return posixpath.relpath(path, folder or ".") + (f"#{parts.fragment}" if parts.fragment else "")
+
+
+# pages made from what is there
+
+def toctree(entries: list[str], caption: str = "") -> str:
+    return "\n".join(["```{toctree}", ":hidden:", *([f":caption: {caption}"] if caption else []), "", *entries, "```", ""])
+
+
+def contents(books: dict) -> str:
+    "List all pages, for the side bar."
+    chapters = [n for n in books if "/" not in n and n != "index.ipynb"]
+    return "\n".join([toctree(["tutorials", "differences", "figures"], "Read"), toctree(chapters, "The notebooks"),
+                      toctree(["commands", "api", "results", "benchmarks", "CHANGELOG"], "Look up")])
+
+
+def list_page(books: dict, shelf: str, heading: str) -> str:
+    "List the notebooks of a folder with their titles."
+    names = [n for n in books if n.startswith(f"{shelf}/")]
+    lines = [f"- [{title(books[n])}]({n})" for n in names]
+    return "\n".join([f"# {heading}", "", *lines, "", toctree(names)])
+
+
+def as_drawn(name: str, entry: dict, up: str, text: str) -> str:
+    "Show a figure with its verdict and its files; the alt text is what the notebook says of it."
+    alt = re.search(r"\*Alt text: (.*?)\*", text, re.S)
+    says = "; ".join(line.strip() for line in entry.get("says", []))
+    files = " · ".join(f"[{f.rsplit('.')[-1].upper()}]({up}paper_figures/{f})" for f in entry["files"])
+    return "\n".join([f'<img src="{up}paper_figures/{name}.png" class="gallery" '
+                      f'alt="{" ".join(alt[1].split()).replace(chr(34), "") if alt else entry["title"]}">', "",
+                      *([f"**Verdict**: {says}.", ""] if says else []), files, ""])
+
+
+def gallery(books: dict, manifest: dict) -> str:
+    "Show all figures of the manifest, with their claims, verdicts and inputs."
+    parts = ["# Figures", "", "Drawn by `lgdcnn figures` from the files named below each; a verdict is what the notebook "
+             "itself printed when it held its claim against the numbers.", ""]
+    for name, entry in manifest.items():
+        page = f"figures/{name}.ipynb"
+        needs = ", ".join(f"`{f}`" for f in entry["from"]["inputs"]) or "the package alone"
+        drawn = as_drawn(name, entry, "", prose(books[page])[0])
+        parts += [f"## [{title(books[page])}]({page})", "", drawn, f"From {needs}.", ""]
+    return "\n".join([*parts, toctree([n for n in books if n.startswith("figures/")])])
+
+
+def results_page(folder: Path) -> str:
+    "List the measured files."
+    rows = []
+    for f in sorted(p for p in folder.rglob("*") if p.is_file()):
+        path = f.relative_to(folder.parent).as_posix()
+        n = f"{sum(1 for _ in f.open(encoding='utf-8')) - 1:,}" if f.suffix == ".csv" else ""
+        rows.append(f"| [{path}]({path}) | {n} |")
+    head = ["# Results", "", "What was measured, as it lies in the repository.", "", "| file | rows |", "|---|---|"]
+    return "\n".join([*head, *rows, ""])
+
+
+def quoted(text: str, books: dict) -> str:
+    "Fill in the paragraphs that a page quotes from notebooks; raises ValueError where one is gone."
+    def fill(m):
+        name, start = m[1], m[2]
+        found = [p for cell in prose(books.get(name, {"cells": []})) for p in cell.split("\n\n") if p.startswith(start)]
+        if len(found) != 1:
+            raise ValueError(f"docs/differences.md quotes {name}: {start!r} begins {len(found)} paragraphs there")
+        words = relink(found[0], name)
+        return "\n".join(f"> {line}" for line in [*words.splitlines(), "", f"[{title(books[name])}]({name})"])
+    return re.sub(r"(?m)^QUOTE (\S+): (.*)$", fill, text)
+
+
+def commands() -> str:
+    "Show the help of each command."
+    import click
+
+    from lgdcnn.cli import main
+    parts = ["# Commands", ""]
+    def add(command, words):
+        context = click.Context(command, info_name=" ".join(words), color=False, terminal_width=100)
+        parts.extend([f"{'#' * (len(words) + 1)} `{' '.join(words)}`", "", "```text", command.get_help(context), "```", ""])
+        if isinstance(command, click.Group):
+            for name in command.list_commands(context): add(command.get_command(context, name), [*words, name])
+    add(main, ["lgdcnn"])
+    return "\n".join(parts).replace(os.path.expanduser("~"), "~")
+
+
+def api_page(module: str, notebook: str) -> str:
+    return "\n".join([f"# `lgdcnn.{module}`", "", f"Made from [{notebook}](../{notebook}).", "", "```{eval-rst}",
+                      f".. automodule:: lgdcnn.{module}", "   :members:", "   :show-inheritance:", "```", ""])
+
+
+def api_index(modules: list[str]) -> str:
+    lines = [f"- [lgdcnn.{m}](api/{m}.md)" for m in modules]
+    return "\n".join(["# Modules", "", "In the order of the house: a module imports only from above it.", "", *lines, "",
+                      toctree([f"api/{m}" for m in modules])])

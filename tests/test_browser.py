@@ -1,0 +1,128 @@
+"A reader's way: JupyterLab in a real browser opens a figure notebook, runs it from top to bottom, and shows its figure."
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+BROWSER = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None)
+DRIVER = shutil.which("chromedriver")
+NOTEBOOK = "nbs/figures/fig01_parity.ipynb"
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not (BROWSER and DRIVER), reason="no chromium and chromedriver on PATH "
+                       "(Debian: apt-get install chromium chromium-driver)"),
+]
+
+
+@pytest.fixture
+def clone(root, tmp_path):
+    "A small clone, so that running a notebook touches nothing else."
+    for name in ("results/demo", "nbs/figures"): shutil.copytree(root / name, tmp_path / "clone" / name)
+    shutil.copy(root / "settings.ini", tmp_path / "clone")
+    return tmp_path / "clone"
+
+
+@pytest.fixture
+def lab(root, clone, tmp_path):
+    "The address of a JupyterLab of its own that serves the clone."
+    pytest.importorskip("jupyterlab")
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    own = {f"{name}_DIR": str(tmp_path / name) for name in
+           ("JUPYTER_CONFIG", "JUPYTER_DATA", "JUPYTER_RUNTIME", "JUPYTERLAB_SETTINGS", "JUPYTERLAB_WORKSPACES")}
+    path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
+    with (tmp_path / "lab.log").open("w") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}",
+             "--IdentityProvider.token=", "--ServerApp.password=", f"--ServerApp.root_dir={clone}"],
+            env={**os.environ, **own, "PYTHONPATH": path}, stdout=log, stderr=log)
+    try:
+        wait(lambda: answers(f"http://127.0.0.1:{port}/api"), 60, lambda: (tmp_path / "lab.log").read_text()[-2000:])
+        yield f"http://127.0.0.1:{port}/lab/tree/{NOTEBOOK}"
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+@pytest.fixture
+def browser(tmp_path):
+    selenium = pytest.importorskip("selenium")
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+    options = webdriver.ChromeOptions()
+    options.binary_location = BROWSER
+    # without a sandbox: chromium refuses to have one when it runs as root, as it does in containers
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1400,1800",
+                     f"--user-data-dir={tmp_path / 'profile'}"): options.add_argument(argument)
+    try: driver = webdriver.Chrome(options, Service(DRIVER))
+    except selenium.common.exceptions.SessionNotCreatedException as e: pytest.skip(f"chromium does not start here: {e.msg}")
+    yield driver
+    if kept := os.environ.get("SCREENSHOT"): driver.save_screenshot(kept)  # to look at
+    driver.quit()
+
+
+def answers(url):
+    try: return urllib.request.urlopen(url, timeout=2).status == 200
+    except OSError: return False
+
+
+def wait(true, seconds, what=lambda: ""):
+    "Wait until `true()` is, and return what it returns."
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := true(): return found
+        time.sleep(0.2)
+    pytest.fail(f"waited {seconds} s in vain. {what()}")
+
+
+def idle(browser):
+    "Whether the notebook's kernel is there and has nothing to do."
+    return "| Idle" in browser.execute_script("return document.querySelector('#jp-main-statusbar')?.innerText ?? ''")
+
+
+def click(browser, css, text=None):
+    "Click the first visible element, as soon as there is one."
+    from selenium.common.exceptions import WebDriverException
+    def try_it():
+        for e in browser.find_elements("css selector", css):
+            try:
+                if e.is_displayed() and (text is None or e.text == text): return e.click() or True
+            except WebDriverException: pass  # drawn anew meanwhile, or still covered
+    wait(try_it, 60, lambda: f"There is no {css} {text or ''} to click")
+
+
+def test_a_notebook_runs_in_jupyterlab_and_shows_its_figure(lab, browser, clone):
+    browser.get(lab)
+    wait(lambda: browser.find_elements("css selector", ".jp-Notebook .jp-CodeCell"), 60)
+    wait(lambda: idle(browser), 60)  # asked to run before it has a kernel, JupyterLab lets the reader choose one
+    click(browser, ".lm-MenuBar-itemLabel", "Run")
+    click(browser, "li[data-command='runmenu:run-all']")
+    size = "return [...document.querySelectorAll('.jp-OutputArea-output img')].map(i => [i.naturalWidth, i.naturalHeight])"
+    (width, height), *_ = wait(lambda: [s for s in browser.execute_script(size) if s[0]], 90)
+    assert width > 300 and height > 300
+
+    wait((clone / "paper_figures" / "fig01_parity.csv").is_file, 60)  # what the last cell writes last
+    wait(lambda: idle(browser), 60)
+    click(browser, ".lm-MenuBar-itemLabel", "File")
+    click(browser, "li[data-command='docmanager:save']")
+    cells = wait(lambda: executed(clone / NOTEBOOK), 60)
+    counts = [c["execution_count"] for c in cells]
+    assert counts == list(range(1, len(cells) + 1)), "from top to bottom, each once"
+    outputs = [o for c in cells for o in c["outputs"]]
+    assert not [o for o in outputs if o["output_type"] == "error"]
+    assert len([o for o in outputs if "image/png" in o.get("data", {})]) == 1
+
+
+def executed(path: Path):
+    "The code cells of a saved notebook; nothing while some have not run."
+    cells = [c for c in json.loads(path.read_text(encoding="utf-8") or '{"cells": []}')["cells"] if c["cell_type"] == "code"]
+    return cells if cells and all(c["execution_count"] for c in cells) else None

@@ -1,0 +1,91 @@
+"The site is made of the notebooks: it builds without a warning, every link leads somewhere, nothing comes from a network."
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("myst_nb", reason="the site needs the extra 'docs': make docs")
+
+
+@pytest.fixture(scope="module")
+def tools(root):
+    "The modules in docs/."
+    sys.path.insert(0, str(root / "docs"))
+    import links
+    import stage
+    yield {"links": links, "stage": stage}
+    sys.path.remove(str(root / "docs"))
+
+
+@pytest.fixture(scope="module")
+def site(root, tmp_path_factory):
+    "The built site."
+    target = tmp_path_factory.mktemp("site")
+    run = subprocess.run([sys.executable, root / "docs" / "build.py", target], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-3000:]
+    return target / "html"
+
+
+def test_every_notebook_module_and_figure_is_there(site, root):
+    notebooks = [p.relative_to(root / "nbs") for p in (root / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts]
+    assert len(notebooks) > 30
+    assert not [n for n in notebooks if not (site / n).with_suffix(".html").is_file()]
+    assert not [p.stem for p in (root / "lgdcnn").glob("[a-z]*.py") if not (site / "api" / f"{p.stem}.html").is_file()]
+    gallery = (site / "figures.html").read_text()
+    for name, entry in json.loads((root / "paper_figures" / "manifest.json").read_text()).items():
+        assert f"{name}.png" in gallery and f"{name}.csv" in gallery, name
+        assert "; ".join(line.strip() for line in entry["says"])[:20].split("'")[0] in gallery.replace("&gt;", ">").replace("&lt;", "<")
+
+
+def test_public_names_are_documented_with_their_parameters(site):
+    page = (site / "api" / "estimator.html").read_text()
+    assert 'id="lgdcnn.estimator.LGDCNNRegressor.predict_interval"' in page
+    assert "networks to average" in page  # a comment beside a parameter
+
+
+def test_maths_needs_no_script(site):
+    assert "<mfrac>" in (site / "10_cecv.html").read_text()
+    assert not [p for p in site.rglob("*.js") if "mathjax" in p.name.lower()]
+    assert not [p.name for p in site.rglob("*.html") if re.search("<script[^>]*mathjax", p.read_text(), re.I)]
+
+
+def test_nothing_is_fetched(site):
+    for page in site.rglob("*.html"):
+        assert not re.findall(r'<(?:script|img|iframe)[^>]*\bsrc="(?:https?:)?//[^"]*"', page.read_text()), page.name
+
+
+def test_what_is_for_nbdev_alone_is_not_shown(site):
+    text = (site / "15_figures.html").read_text()
+    assert "nbdev_export" not in text and "default_exp" not in text and "#| export" not in text
+
+
+def test_a_broken_link_is_found(tools, tmp_path):
+    (tmp_path / "b.html").write_text('<h1 id="here">b</h1>')
+    (tmp_path / "a.html").write_text('''<a href="b.html#here">good</a> <a href="b.html#there">no place</a> <a href="c.html">no page</a>
+        <a href="https://doi.org/10.1021/acs.jctc.4c00187">elsewhere, on request</a><script src="https://cdn.example/x.js"></script>''')
+    wrong = tools["links"].check(tmp_path)
+    assert [re.sub(r":.*", "", w.removeprefix("a.html: ")) for w in wrong] == ["b.html#there", "c.html", "https"]
+
+
+def test_links_of_notebooks_lead_to_pages(tools):
+    relink = tools["stage"].relink
+    assert relink("[x](04_layers.ipynb)", "10_cecv.ipynb") == "[x](04_layers.ipynb)"
+    assert relink("[x](../results/demo), [y](figures)", "index.ipynb") == "[x](results.md), [y](figures.md)"
+    assert relink("[x](../../CHANGELOG.md#a)", "figures/fig01_parity.ipynb") == "[x](../CHANGELOG.md#a)"
+    assert relink("[a file without a page](../pyproject.toml)", "index.ipynb") == "a file without a page"
+    assert relink("[x](https://doi.org/1)", "index.ipynb") == "[x](https://doi.org/1)"
+
+
+def test_a_quotation_that_is_gone_stops_the_build(tools, root):
+    books = {"90_log.ipynb": tools["stage"].read(root / "nbs" / "90_log.ipynb")}
+    with pytest.raises(ValueError, match="'Nobody wrote this' begins 0 paragraphs"):
+        tools["stage"].quoted("QUOTE 90_log.ipynb: Nobody wrote this", books)
+
+
+def test_an_unknown_formula_is_reported(tools):
+    from docutils.utils.math import MathError
+    from mathml import mathml
+    assert "<mi>x</mi>" in mathml(r"\big(x\big)", False)
+    with pytest.raises(MathError): mathml(r"\nosuchcommand", False)
