@@ -44,7 +44,7 @@ def plan(form: str, **filters) -> None:
     from lgdcnn.plan import make_plan
     _echo([{"cell": c.id, **vars(c)} for c in make_plan(**filters)], form)
 
-# %% ../nbs/16c_cli_benchmark.ipynb #033f4c12
+# %% ../nbs/16c_cli_benchmark.ipynb #73163983
 @benchmark.command()
 @_filters
 @click.option("--cell", multiple=True, help="A cell by its name, see `status --cells`; repeatable.")
@@ -55,12 +55,14 @@ def plan(form: str, **filters) -> None:
 @click.option("--pack", type=click.Path(path_type=Path), help="Data from `lgdcnn datasets pack` instead of the cache.")
 @click.option("--keep", type=click.Choice(["all", "some", "none"]), default="some", show_default=True,
               help="Test predictions to store; some: of the main network, and of others up to 20,000 rows.")
+@click.option("--in-parts", is_flag=True, help="Put a network aside when the budget is spent; the next call goes on.")
 @click.option("--force", is_flag=True, help="Also cells that are done.")
 @_results
-def run(cell, budget, device, precision, threads, pack, keep, force, results, **filters) -> None:
+def run(cell, budget, device, precision, threads, pack, keep, in_parts, force, results, **filters) -> None:
     "Run undone cells; safe to kill at any moment and to start several times at once."
     from lgdcnn.benchmark import plan_of, run_benchmark
-    outcome = run_benchmark(plan_of(cell, **filters), budget, device, precision, threads, pack, results, force, keep, _note)
+    outcome = run_benchmark(plan_of(cell, **filters), budget, device, precision, threads, pack, results, force, keep,
+                            in_parts, _note)
     click.echo(str(outcome))
     if outcome.failed: raise SystemExit(1)
 

@@ -22,7 +22,7 @@ from .registry import cards
 from .results import Cell, Predictions, ResultStore, RunRow
 from .scores import roc_auc
 
-# %% ../nbs/12h_matbench.ipynb #9c4f40ac
+# %% ../nbs/12h_matbench.ipynb #393c2420
 def row_names(dataset: str, n: int) -> list[str]:
     "Name the rows of a task as Matbench does."
     digits, prefix = math.floor(math.log10(n)) + 1, dataset.replace("matbench", "mb").replace("_", "-")
@@ -32,7 +32,7 @@ def _scores(task: str, y: np.ndarray, p: np.ndarray) -> dict[str, float]:
     "Return the four scores that Matbench records."
     if task == "regression":
         error, large = np.abs(y - p), np.abs(y) > 1e-5
-        found = {"mae": error.mean(), "rmse": np.sqrt((error ** 2).mean()), "mape": (error / np.abs(y))[large].mean(),
+        found = {"mae": error.mean(), "rmse": np.sqrt((error ** 2).mean()), "mape": (error[large] / np.abs(y[large])).mean(),
                  "max_error": error.max()}
     else:
         y, label = y.astype(bool), p > 0.5
