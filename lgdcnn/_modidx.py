@@ -415,6 +415,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                              'lgdcnn.plan.baselines': ('plan.html#baselines', 'lgdcnn/plan.py'),
                              'lgdcnn.plan.by_size': ('plan.html#by_size', 'lgdcnn/plan.py'),
                              'lgdcnn.plan.cells': ('plan.html#cells', 'lgdcnn/plan.py'),
+                             'lgdcnn.plan.check_model': ('plan.html#check_model', 'lgdcnn/plan.py'),
                              'lgdcnn.plan.default_plan': ('plan.html#default_plan', 'lgdcnn/plan.py'),
                              'lgdcnn.plan.kind': ('plan.html#kind', 'lgdcnn/plan.py'),
                              'lgdcnn.plan.make_plan': ('plan.html#make_plan', 'lgdcnn/plan.py'),

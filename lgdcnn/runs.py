@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['impossible', 'Machine', 'Fit', 'Paused', 'resumable', 'fit_cell_network', 'fit_cell_baseline', 'run_cell', 'make_row']
 
-# %% ../nbs/12e_runs.ipynb #d683378b
+# %% ../nbs/12e_runs.ipynb #cae66a33
 import inspect
 import math
 import time
@@ -21,17 +21,17 @@ from .layers import CompositionTensors
 from .losses import LOSSES
 from .models import build_model, n_parameters
 from .packing import ArraySet
-from .plan import models
+from .plan import check_model, models
 from .registry import cards
 from .results import Cell, Predictions, RunRow, code_version
 from .scores import by_elements, coverage, metrics
 from .training import Rows, TrainingError, fit_network, resolve_device, resolve_precision
 from .training import predict as predict_network
 
-# %% ../nbs/12e_runs.ipynb #4351a231
+# %% ../nbs/12e_runs.ipynb #90ce6f45
 def impossible(cell: Cell) -> str:  # the reason, or ""
     "Say why a cell cannot be run here."
-    choose(cell.model, models(), "model")
+    check_model(cell.model)
     if cell.model in MODELS: choose(cell.protocol, PROTOCOLS, "protocol")
     classes = cell.dataset in cards() and cards()[cell.dataset].task == "classification"
     if classes and cell.model in MODELS and "bce" not in LOSSES: return "networks have no loss for classes yet"
