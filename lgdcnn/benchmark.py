@@ -6,7 +6,7 @@
 __all__ = ['KEEP_BELOW', 'FILTERS', 'results_folder', 'loader', 'Outcome', 'fill', 'run_benchmark', 'plan_of', 'main',
            'rerun_command', 'status']
 
-# %% ../nbs/12f_benchmark.ipynb #0fa77867
+# %% ../nbs/12f_benchmark.ipynb #3011d967
 import dataclasses
 import functools
 import math
@@ -17,11 +17,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .claims import Claims
-from .config import InputError, choose, repo_root, settings
+from .config import MODELS, InputError, choose, repo_root, settings
 from .packing import ArraySet, load_pack
 from .plan import MAIN, kind, make_plan, projected_seconds, read_budget
 from .results import Cell, Predictions, ResultStore, RunRow, sweep
-from .runs import Machine, impossible, run_cell
+from .runs import Machine, Paused, impossible, resumable, run_cell
 
 # %% ../nbs/12f_benchmark.ipynb #43d9c96f
 def results_folder(folder: str | Path | None = None) -> Path:
@@ -60,7 +60,7 @@ def _keep(row: RunRow, predictions: Predictions, keep: str):
     if keep == "all" or (keep == "some" and (row.model == MAIN or row.n_test <= KEEP_BELOW)): return row, predictions
     return dataclasses.replace(row, predictions=""), None
 
-# %% ../nbs/12f_benchmark.ipynb #a151be16
+# %% ../nbs/12f_benchmark.ipynb #40b8ff5f
 def fill(plan: Iterable[Cell],
          store: ResultStore,
          load: Callable[[str], ArraySet],  # see `loader`
@@ -68,34 +68,49 @@ def fill(plan: Iterable[Cell],
          budget: float = math.inf,  # seconds
          force: bool = False,  # also cells that are done
          keep: str = "some",  # predictions to store: "all", "some" (see `KEEP_BELOW`) or "none"
+         in_parts: bool = False,  # put a network aside when the time is over, and go on with it in the next call
          note: Callable[[str], None] = lambda text: None,  # told of progress
         ) -> Outcome:
     "Run undone cells until the plan or the budget ends; safe to be killed, and to run beside others."
     choose(keep, {"all": 0, "some": 0, "none": 0}, "choice of predictions")
+    if in_parts and not resumable(): raise InputError("training keeps no checkpoints in this version: leave --in-parts out")
     end, outcome, claims, rows = time.monotonic() + budget, Outcome(), Claims(store.folder), store.rows()
     sweep(store.folder)
     for cell in plan:
-        why = _why_not(cell, store, rows, machine, end - time.monotonic(), force)
+        part = in_parts and cell.model in MODELS
+        why = _why_not(cell, store, rows, machine, end - time.monotonic(), force, part)
         if not why and not claims.take(cell): why = "in work elsewhere"
         if why: outcome.skip(why); continue
         try:
             if store.has(cell) and not force: outcome.skip("done before"); continue  # finished while we waited
             note(f"{cell.id}: begun")
-            row, predictions = _keep(*run_cell(cell, load(cell.dataset), machine), keep)
+            saved = _checkpoint(store, cell) if part else None
+            row, predictions = _keep(*run_cell(cell, load(cell.dataset), machine, saved, end), keep)
             store.write(row, predictions)
             rows.append(row); outcome.done.append(row)
             note(_line(row))
+            if saved: saved.unlink(missing_ok=True)
+        except Paused as e:
+            outcome.skip("put aside, to go on with")
+            note(str(e)); break
         except Exception as e:
             outcome.failed.append((cell, f"{type(e).__name__}: {e}"))
             note(f"{cell.id}: failed, {type(e).__name__}: {e}")
         finally: claims.release(cell)
     return outcome
 
-def _why_not(cell, store, rows, machine, left: float, force: bool) -> str:
+def _why_not(cell, store, rows, machine, left: float, force: bool, part: bool) -> str:
     "Say why a cell is not to be started now, or ''."
     if store.has(cell) and not force: return "done before"
     if why := impossible(cell): return f"not possible ({why})"
-    return "too long for what is left" if projected_seconds(cell, rows, machine.label)[0] > left else ""
+    needed = 0 if part else projected_seconds(cell, rows, machine.label)[0]
+    return "too long for what is left" if needed > left else ""
+
+def _checkpoint(store: ResultStore, cell: Cell) -> Path:
+    "Return where an unfinished run of a cell is kept, beside the claims."
+    path = store.folder / "work" / "checkpoints" / f"{cell.id}.npz"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
 
 def _line(row: RunRow) -> str:
     "Say in a line what came out."
@@ -104,14 +119,15 @@ def _line(row: RunRow) -> str:
     return (f"{row.cell.id}: test {name} {row.test[name]:.4g}{unit}, validation {row.val.get(name, math.nan):.4g}, "
             f"{row.seconds:.0f} s")
 
-# %% ../nbs/12f_benchmark.ipynb #a188791e
+# %% ../nbs/12f_benchmark.ipynb #bf70776e
 def run_benchmark(plan: list[Cell], budget: str | float | None = None, device: str = "auto", precision: str = "auto",
                   threads: int | None = None, pack: str | Path | None = None, results: str | Path | None = None,
-                  force: bool = False, keep: str = "some", note: Callable[[str], None] = lambda text: None) -> Outcome:
+                  force: bool = False, keep: str = "some", in_parts: bool = False,
+                  note: Callable[[str], None] = lambda text: None) -> Outcome:
     "Run the undone cells of a plan; raises `InputError` for options that are not possible."
     machine = Machine.choose(device, precision, threads)
     seconds = math.inf if budget is None else read_budget(budget)
-    return fill(plan, ResultStore(results_folder(results)), loader(pack), machine, seconds, force, keep, note)
+    return fill(plan, ResultStore(results_folder(results)), loader(pack), machine, seconds, force, keep, in_parts, note)
 
 def plan_of(cell=(), **filters) -> list[Cell]:
     "Return cells given by name, or those of the plan that fit the filters."
@@ -130,6 +146,7 @@ def _parser():
     run.add_argument("--threads", type=int)
     run.add_argument("--keep", default="some", help="predictions to store: all, some or none")
     run.add_argument("--force", action="store_true", help="also cells that are done")
+    run.add_argument("--in-parts", action="store_true", help="put a network aside when the time is over")
     return parser
 
 def main(arguments: list[str] | None = None) -> int:  # exit code

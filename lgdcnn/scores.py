@@ -12,7 +12,7 @@ from .config import InputError
 from .losses import METRICS
 from .results import METRIC_NAMES
 
-# %% ../nbs/12b_scores.ipynb #1669b04e
+# %% ../nbs/12b_scores.ipynb #b0300aab
 def roc_auc(y: np.ndarray,  # (n,) of 0 and 1
             score: np.ndarray,  # (n,) higher means rather class 1
            ) -> float:
@@ -25,13 +25,13 @@ def roc_auc(y: np.ndarray,  # (n,) of 0 and 1
     return float((rank[y].sum() - n1 * (n1 + 1) / 2) / (n1 * n0))
 
 def _class_metrics(y: np.ndarray, p: np.ndarray) -> dict[str, float]:
-    "Score probabilities; a probability of 0.5 counts as class 1."
-    y, label = np.asarray(y, dtype=bool), np.asarray(p) >= 0.5
+    "Score probabilities; class 1 begins above 0.5, as in Matbench."
+    y, label = np.asarray(y, dtype=bool), np.asarray(p) > 0.5
     balanced = (float(label[y].mean()) + float((~label[~y]).mean())) / 2 if y.any() and not y.all() else float("nan")
     return {"roc_auc": roc_auc(y, p), "balanced_accuracy": balanced, "accuracy": float((label == y).mean()),
             "roc_auc_hard": roc_auc(y, label)}
 
-# %% ../nbs/12b_scores.ipynb #c9a96819
+# %% ../nbs/12b_scores.ipynb #07e5101c
 def metrics(task: str,  # "regression" or "classification"
             y: np.ndarray, p: np.ndarray,  # targets and predictions (for classes, probabilities)
            ) -> dict[str, float]:
@@ -40,7 +40,7 @@ def metrics(task: str,  # "regression" or "classification"
     if task == "regression":
         with np.errstate(divide="ignore", invalid="ignore"):
             found = {name: METRICS[name](y, p) for name in METRIC_NAMES[task]}
-    elif len(np.unique(y)) < 2: found = {"accuracy": float(((np.asarray(p) >= 0.5) == np.asarray(y)).mean())}
+    elif len(np.unique(y)) < 2: found = {"accuracy": float(((np.asarray(p) > 0.5) == np.asarray(y)).mean())}
     else: found = _class_metrics(y, p)
     return {k: v for k, v in found.items() if np.isfinite(v)}
 

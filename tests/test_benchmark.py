@@ -50,15 +50,16 @@ import os, random, signal, sys, time
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from lgdcnn import benchmark
+from lgdcnn import benchmark, runs
 from lgdcnn.config import MODELS, PROTOCOLS
 from lgdcnn.results import Cell, ResultStore
 from lgdcnn.runs import Machine
 pack, folder = sys.argv[1:]
 MODELS["lstm"] = MODELS["lstm"].replace(d_model=16)
-PROTOCOLS["fast"] = PROTOCOLS["fast"].replace(epochs=6, batch_size=4)
+PROTOCOLS["fast"] = PROTOCOLS["fast"].replace(epochs=3, batch_size=7)
 plan = [Cell("salts", fold, "lstm", "fast", seed) for seed in range(8) for fold in range(3)]
 store, rng = ResultStore(folder), random.Random(0)
+runs.code_version()  # asks git; remembered by all workers
 
 def worker():
     pid = os.fork()
@@ -74,7 +75,7 @@ def stored(): return {p.name: p.read_bytes() for p in Path(folder).glob("runs/*/
 seen, kills, unfinished = {}, 0, 0
 while kills < 20:
     pids = [worker() for _ in range(2)]
-    time.sleep(rng.uniform(0.0, 0.4))
+    time.sleep(rng.uniform(0.0, 0.3))
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
         status = os.waitpid(pid, 0)[1]
@@ -115,11 +116,13 @@ from lgdcnn.config import MODELS, PROTOCOLS
 MODELS["lstm"] = MODELS["lstm"].replace(d_model=16)
 PROTOCOLS["fast"] = PROTOCOLS["fast"].replace(epochs=1)
 import lgdcnn.plan
+assert benchmark.main(["run", "--dataset", "salts", "--model", "mean"]) == 2
 assert "mean" not in lgdcnn.plan.models() and len(lgdcnn.plan.default_plan()) > 100
 sys.exit(benchmark.main(sys.argv[1:]))"""
     words = ["run", "--cell", "salts/lstm.fast.fold0.seed0", "--pack", str(pack), "--results", str(tmp_path / "r"), "--threads", "1"]
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "1 run\n"), done.stderr
+    assert "'mean' is no network, and baselines need scikit-learn" in done.stderr
     assert len(ResultStore(tmp_path / "r").rows()) == 1
 
 
@@ -180,6 +183,57 @@ def test_the_budget_is_kept(tiny, pack, tmp_path):
     dear, cheap = Cell("salts", 0, "lstm", "fast", 0), Cell("salts", 0, "mean", "none", 0)
     outcome = benchmark.fill([dear, cheap], store, load, CPU, budget=plan.projected_seconds(dear, [], "cpu")[0] * 0.99)
     assert [r.cell for r in outcome.done] == [cheap] and outcome.passed == {"too long for what is left": 1}
+
+
+def test_a_network_that_outlasts_the_budget_is_put_aside_and_ends_the_same(tiny, pack, tmp_path, monkeypatch):
+    "No time at all: each call does one epoch; the last one stores what an unbroken run stores."
+    if not runs.resumable(): pytest.skip("training keeps no checkpoints")
+    cell, load = Cell("salts", 0, "lstm", "fast", 0), benchmark.loader(pack)
+    monkeypatch.setitem(PROTOCOLS, "fast", PROTOCOLS["fast"].replace(epochs=4))
+    whole, store = ResultStore(tmp_path / "whole"), ResultStore(tmp_path / "parts")
+    benchmark.fill([cell], whole, load, CPU)
+    monkeypatch.setattr(benchmark, "run_cell", lambda *a: runs.run_cell(*a[:4], -math.inf))  # always too late
+    outcomes = [str(benchmark.fill([cell], store, load, CPU, in_parts=True)) for _ in range(4)]
+    assert outcomes == ["0 run; 1 put aside, to go on with"] * 3 + ["1 run"]
+    assert store.read(cell).predictions == whole.read(cell).predictions and store.read(cell).epochs == 4
+    assert not list(store.folder.glob("work/checkpoints/*/*"))
+
+
+def test_in_parts_needs_checkpoints(pack, tmp_path, monkeypatch):
+    monkeypatch.setattr(benchmark, "resumable", lambda: False)
+    with pytest.raises(InputError, match="leave --in-parts out"):
+        benchmark.fill([], ResultStore(tmp_path), benchmark.loader(pack), CPU, in_parts=True)
+
+
+def test_a_submission_is_whole(tiny, tmp_path):
+    "The form that matbench 0.6 reads, its hash, and scores that follow from the predictions."
+    import gzip
+
+    from lgdcnn.matbench import export, row_names, submission
+    from lgdcnn.splits import matbench_splits
+    rng, formulas = np.random.default_rng(0), [f"Fe{i + 1}C" for i in range(312)]
+    y = rng.integers(0, 2, 312)
+    data = ArraySet("matbench_steels", "class", "class", "classification", featurize(formulas), y,
+                    matbench_splits(formulas, y, "classification"), formulas)
+    store, load = ResultStore(tmp_path / "r"), lambda name: data
+    cells = [Cell("matbench_steels", k, "random-forest", "none", 0) for k in range(5)]
+    benchmark.fill(cells[:4], store, load, CPU)
+    with pytest.raises(InputError, match="of all five folds"): submission(store, load, "random-forest", "none")
+    benchmark.fill(cells, store, load, CPU)
+    written = []
+    for k in range(2):
+        assert export(tmp_path / str(k), store, load, "random-forest", "none") == ["matbench_steels"]
+        written.append((tmp_path / str(k) / "results.json.gz").read_bytes())
+    assert written[0] == written[1]
+    folds = json.loads(gzip.decompress(written[0]))["tasks"]["matbench_steels"]["results"]
+    assert sorted(n for f in folds.values() for n in f["data"]) == row_names("matbench_steels", 312)
+    from sklearn.metrics import f1_score
+    for k, fold in enumerate(folds.values()):
+        label = [v > 0.5 for v in fold["data"].values()]
+        assert fold["scores"]["f1"] == pytest.approx(f1_score(y[data.splits[k].test], label))
+        assert fold["scores"]["rocauc"] == pytest.approx(fold["scores"]["balanced_accuracy"]) and fold["uncertainty"] is None
+    assert {"authors", "algorithm", "algorithm_long", "bibtex_refs", "notes", "requirements"} \
+        <= set(json.loads((tmp_path / "0" / "info.json").read_text()))
 
 
 def test_claimed_cells_are_left_alone(pack, tmp_path):

@@ -73,7 +73,7 @@ def test_cells_and_their_names_are_one_to_one(dataset, fold, model, protocol, se
 
 @given(st.lists(st.tuples(st.integers(0, 10**6), st.floats(-1e9, 1e9), st.floats(1e-12, 1e9)), max_size=30), st.booleans())
 def test_predictions_survive_their_file_and_rounding_happens_once(values, with_std):
-    rows, mean, std = (np.array(c) for c in zip(*values)) if values else (np.zeros(0, int), np.zeros(0), np.zeros(0))
+    rows, mean, std = (np.array(c) for c in zip(*values, strict=True)) if values else (np.zeros(0, int), np.zeros(0), np.zeros(0))
     once = Predictions(rows, mean, std if with_std else None).rounded()
     twice = once.rounded()
     assert np.allclose(once.mean, mean, rtol=5e-6, atol=0) and (once.rows == rows).all()
@@ -141,8 +141,8 @@ def test_roc_auc_agrees_with_scikit_learn():
         y, score = np.append(rng.integers(0, 2, n - 2), [0, 1]), rng.integers(0, 10, n) / 10  # many ties
         m = metrics("classification", y, score)
         assert roc_auc(y, score) == pytest.approx(roc_auc_score(y, score))
-        assert m["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(y, score >= 0.5))
-        assert m["roc_auc_hard"] == pytest.approx(roc_auc_score(y, score >= 0.5))
+        assert m["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(y, score > 0.5))
+        assert m["roc_auc_hard"] == pytest.approx(roc_auc_score(y, score > 0.5))
 
 
 def test_coverage_needs_enough_rows_and_uses_the_claimed_sigma():
