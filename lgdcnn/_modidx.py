@@ -205,6 +205,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'lgdcnn.cli_benchmark.plan': ('cli_benchmark.html#plan', 'lgdcnn/cli_benchmark.py'),
                                       'lgdcnn.cli_benchmark.predictions': ('cli_benchmark.html#predictions', 'lgdcnn/cli_benchmark.py'),
                                       'lgdcnn.cli_benchmark.run': ('cli_benchmark.html#run', 'lgdcnn/cli_benchmark.py'),
+                                      'lgdcnn.cli_benchmark.speed': ('cli_benchmark.html#speed', 'lgdcnn/cli_benchmark.py'),
                                       'lgdcnn.cli_benchmark.status': ('cli_benchmark.html#status', 'lgdcnn/cli_benchmark.py'),
                                       'lgdcnn.cli_benchmark.table': ('cli_benchmark.html#table', 'lgdcnn/cli_benchmark.py')},
             'lgdcnn.cli_cecv': { 'lgdcnn.cli_cecv._count': ('cli_cecv.html#_count', 'lgdcnn/cli_cecv.py'),
