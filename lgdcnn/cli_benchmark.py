@@ -100,7 +100,7 @@ def status(cells: bool, device: str, results, form: str, **filters) -> None:
     _note(f"{done} of {len(records)} cells done; {len(undone)} undone, about "
           f"{sum(r['seconds'] for r in undone) / 3600:.1f} h on {device}")
 
-# %% ../nbs/16c_cli_benchmark.ipynb #4d515ea6
+# %% ../nbs/16c_cli_benchmark.ipynb #eda65cab
 def _chosen(records: list[dict], dataset: tuple, model: tuple) -> list[dict]:
     "Keep records whose data set and model fit a glob of each kind given."
     from fnmatch import fnmatchcase
@@ -127,8 +127,10 @@ def table(dataset, model, against, averages, form, pack, results) -> None:
         records = _chosen(t.against(store, load, against), dataset, ())
         click.echo(t.as_csv(records) if form == "csv" else t.render_difference(records, form))
         return
-    records = t.comparison(store.rows())
+    rows = store.rows()
+    records = t.comparison(rows)
     _note(t.verdict(records))
+    records = t.with_empty(records, rows)
     click.echo(t.render(_chosen(records + (t.averaged(store, load) if averages else []), dataset, model), form))
 
 @benchmark.command()
