@@ -56,7 +56,7 @@ class LGDCNNRegressor(RegressorMixin, CompositionEstimator):
 
     def _standardise(self, y: np.ndarray): return standardisation(y)
 
-# %% ../nbs/09_estimator.ipynb #afae356f
+# %% ../nbs/09_estimator.ipynb #89e2e0cc
 @patch
 def _shaped(self: LGDCNNRegressor, table: np.ndarray, formulas):  # (n,), (n, k) or a DataFrame
     "Give predictions the form that the targets had."
@@ -80,14 +80,21 @@ def predict(self: LGDCNNRegressor,
     return self._shaped(mean, formulas), self._shaped(std, formulas)
 
 @patch
+def interval_multiple(self: LGDCNNRegressor,
+                      coverage: float,  # in (0, 1)
+                     ) -> np.ndarray:  # (k,), one for each target
+    "Return the multiples of the standard deviation that cover; raises `InputError` if too few rows were held out."
+    self._check_fitted()
+    scores = self.scores_.reshape(-1, self.config_.n_targets)
+    return np.array([conformal_multiple(s[~np.isnan(s)], coverage) for s in scores.T])
+
+@patch
 def predict_interval(self: LGDCNNRegressor,
                      formulas,  # list, array or Series
                      coverage: float = 0.9,  # share of new rows that shall lie inside
                     ) -> np.ndarray:  # (n, 2), lower and upper end; (n, k, 2) for several targets
     "Predict intervals calibrated on the held-out rows; raises `InputError` if too few were held out."
-    self._check_fitted()
-    columns = self.scores_.reshape(len(self.scores_), -1).T if self.scores_.size else [np.zeros(0)] * self.config_.n_targets
-    multiple = np.array([conformal_multiple(s[~np.isnan(s)], coverage) for s in columns])
+    multiple = self.interval_multiple(coverage)
     mean, std = (np.asarray(a) for a in self.predict(formulas, return_std=True))
     half = (multiple if mean.ndim > 1 else multiple[0]) * std
     return np.stack([mean - half, mean + half], axis=-1)
