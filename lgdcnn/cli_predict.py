@@ -88,7 +88,7 @@ def _interval(model, coverage: float, asked: bool) -> float | None:
         return None
     return coverage
 
-# %% ../nbs/16c_cli_predict.ipynb #729c2965
+# %% ../nbs/16c_cli_predict.ipynb #0f3ee10c
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("formulas", nargs=-1)
@@ -108,6 +108,8 @@ def predict(model, formulas, csv, formula, out, coverage, form, chunk, device, q
     if out and check_output(out).suffix == ".parquet":
         raise InputError("predictions are written as CSV or JSON: name the file so")
     from lgdcnn.classifier import load_model
+    from lgdcnn.composition import featurize
+    featurize(part[formula if csv else "formula"].tolist())  # a slip in the first part is told before anything else
     asked = click.get_current_context().get_parameter_source("coverage").name == "COMMANDLINE"
     loaded = load_model(model, device)
     coverage = _interval(loaded, coverage, asked)
