@@ -8,11 +8,12 @@ __all__ = []
 # %% ../nbs/17_package.ipynb #4e8f3815
 __version__ = "0.1.0"
 
-# %% ../nbs/17_package.ipynb #0ea09d57
-_HOME = {"LGDCNNRegressor": "estimator", "load_dataset": "datasets", "list_datasets": "datasets",
+# %% ../nbs/17_package.ipynb #9e5dddba
+_HOME = {"LGDCNNRegressor": "estimator", "LGDCNNClassifier": "classifier", "load_model": "classifier",
+         "load_dataset": "datasets", "list_datasets": "datasets",
          "parse_formula": "composition", "FormulaError": "composition", "InputError": "config"}
-_MODULES = ("baselines", "cecv", "composition", "config", "datasets", "elements", "estimator", "figures", "models",
-            "plots", "training")
+_MODULES = ("baselines", "cecv", "classifier", "composition", "config", "datasets", "elements", "estimator",
+            "figures", "models", "plots", "training")
 
 def __getattr__(name: str):
     "Load a public name or module on first use."

@@ -178,3 +178,70 @@ def test_the_installed_command(own):
     command = Path(sys.executable).with_name("lgdcnn")
     r = subprocess.run([command, "predict", own / "m.lgdcnn", "Fe2O3x"], capture_output=True, text=True)
     assert (r.returncode, r.stdout) == (2, "") and "row 0: cannot read formula 'Fe2O3x'" in r.stderr
+
+
+def test_parts_make_the_same_answer(own, tmp_path):
+    "One part or many, CSV or parquet, CSV or JSON: the same rows; other columns pass through."
+    table = pd.read_csv(own / "own.csv", keep_default_na=False, dtype=str)
+    table.to_parquet(tmp_path / "own.parquet")
+    answers = []
+    for source, chunk in ((own / "own.csv", 20_000), (own / "own.csv", 7), (tmp_path / "own.parquet", 50)):
+        code, _, err = run("predict", own / "m.lgdcnn", "--csv", source, "--out", tmp_path / "o.csv", "--chunk", chunk, "--coverage", 0.5)
+        assert (code, err) == (0, "")
+        answers.append(pd.read_csv(tmp_path / "o.csv", keep_default_na=False))
+    for other in answers[1:]: pd.testing.assert_frame_equal(answers[0], other, rtol=1e-4, atol=1e-5)
+    code, out, _ = run("predict", own / "m.lgdcnn", "--csv", own / "own.csv", "--format", "json", "--chunk", 9, "--coverage", 0.5)
+    rows = pd.DataFrame(json.loads(out))
+    assert rows["note"].tolist() == table["note"].tolist() and np.allclose(rows["prediction"], answers[0]["prediction"], atol=1e-4)
+
+
+def test_a_mistake_far_down_names_its_row_and_leaves_the_old_file(own, tmp_path):
+    (tmp_path / "t.csv").write_text("formula\n" + "NaCl\n" * 25 + "Fe2O3x\n")
+    (tmp_path / "o.csv").write_text("old")
+    code, out, err = run("predict", own / "m.lgdcnn", "--csv", tmp_path / "t.csv", "--chunk", 10, "--out", tmp_path / "o.csv", "--coverage", 0.5)
+    assert (code, out) == (2, "") and "row 25: cannot read formula 'Fe2O3x'" in err
+    assert (tmp_path / "o.csv").read_text() == "old" and len(list(tmp_path.iterdir())) == 2
+
+
+def test_classes_from_a_table(tmp_path, embedded):
+    frame = embedded.frame.iloc[:80].assign(kind=lambda t: np.where(t.target < -1, "ionic", "metallic"))
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    code, out, err = run("train", tmp_path / "t.csv", "--target", "kind", "--task", "classification", "--out", tmp_path / "m",
+                         "--architecture", "dcnn-k1", "--epochs", 1, "--quiet")
+    assert code == 0 and out.startswith("validation: accuracy ") and "roc auc" in out, err
+    code, out, _ = run("predict", tmp_path / "m", "NaCl", "Fe", "--format", "json")
+    assert code == 0 and set(json.loads(out)[0]) == {"formula", "prediction", "p(ionic)", "p(metallic)"}
+    code, out, err = run("train", tmp_path / "t.csv", "--target", "kind", "--out", tmp_path / "n", "--quiet")
+    assert (code, out) == (2, "") and "not a finite number" in err
+
+
+def test_what_the_package_warns_of_is_a_note(tmp_path):
+    (tmp_path / "t.csv").write_text(" formula , gap\n" + "NaCl,1\nClNa,2\nKCl,3\nMgO,2\nFe,0\n")
+    code, _, err = run("train", tmp_path / "t.csv", "--target", "gap", "--out", tmp_path / "m", "--architecture", "dcnn-k1",
+                       "--epochs", 1, "--quiet")
+    note, *rest = err.splitlines()
+    assert code == 0 and note.startswith("note: 1 compositions (2 rows) stand in several rows with different targets, like ")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion(shell):
+    code, out, _ = run("completion", shell)
+    assert code == 0 and "_LGDCNN_COMPLETE" in out and "lgdcnn" in out
+
+
+def test_a_killed_run_leaves_the_old_file(own, tmp_path):
+    "Interrupted while it writes: the old file stands, and no part beside it."
+    import signal
+    import time
+    (tmp_path / "t.csv").write_text("formula\n" + "NaCl\n" * 400_000)
+    (tmp_path / "o.csv").write_text("old")
+    command = [sys.executable, "-c", "from lgdcnn.cli import main; main()", "predict", own / "m.lgdcnn", "--csv", tmp_path / "t.csv", "--chunk", "200",
+               "--out", tmp_path / "o.csv", "--coverage", "0.5"]
+    p = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    end = time.monotonic() + 60
+    while not list(tmp_path.glob(".o.csv*")) and p.poll() is None and time.monotonic() < end: time.sleep(0.05)
+    assert list(tmp_path.glob(".o.csv*")), "it never began to write"
+    p.send_signal(signal.SIGINT)
+    out, err = p.communicate(timeout=60)
+    assert p.returncode == 1 and out == b"" and b"Traceback" not in err
+    assert (tmp_path / "o.csv").read_text() == "old" and len(list(tmp_path.iterdir())) == 2
