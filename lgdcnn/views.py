@@ -33,7 +33,7 @@ from .layers import DCNN, CompositionTensors, spread
 from .models import build_model
 from .response import response
 
-# %% ../nbs/13b_views.ipynb #e63ffb6a
+# %% ../nbs/13b_views.ipynb #e26c2b0b
 @dataclass(frozen=True)
 class ViewPlan:
     "Say which networks are trained and what is looked at."
@@ -44,7 +44,7 @@ class ViewPlan:
     seed: int = 0
     element: str = "O"   # in more ternary and larger compounds of this set than any other
     least: int = 10      # compounds of an element, for a CECV of its own
-    threshold: float = 0.2  # of the clusters whose faces are kept
+    threshold: float = 0.1  # of the clusters whose faces are kept
     coverage: float = 0.9
     binaries: tuple[tuple[str, ...], ...] = (("Ti", "O"), ("V", "O"), ("Mn", "O"), ("Ga", "O"), ("Al", "O"), ("Si", "O"))
     ternaries: tuple[tuple[str, ...], ...] = (("Li", "Cu", "O"), ("Li", "B", "O"))
@@ -163,17 +163,19 @@ def element_means(model: LGDCNNRegressor, formulas: Sequence[str],
     np.add.at(total, where, x[mask])
     return z, n, total / n[:, None]
 
-# %% ../nbs/13b_views.ipynb #a4a85a37
+# %% ../nbs/13b_views.ipynb #7f8124a5
 def element_map_table(ds: Dataset, models: Models, plan: ViewPlan) -> pd.DataFrame:
-    "Lay the elements out before and after training."
-    model, formulas = models(plan.network), ds.frame["formula"].tolist()
+    "Lay the elements out before and after training, with the mean target of the compounds of each and of its nearest."
+    model, formulas, c = models(plan.network), ds.frame["formula"].tolist(), ds.compositions()
     z, n, after = element_means(model, formulas)
     before = element_means(untrained(model), formulas)[2]
-    symbols = np.array([SYMBOLS[i] for i in z])
-    same = {"element": symbols, "family": [element_family(s) for s in symbols], "compounds": n}
-    spaces = {"table": element_table(model.config_.elements)[z], "untrained": before, "trained": after}
-    return pd.concat([pd.DataFrame({"space": space} | same | {"nearest": symbols[nearest(x)]} | flatten(x, plan.seed))
-                      for space, x in spaces.items()], ignore_index=True)
+    target = np.bincount(c.numbers, np.repeat(ds.frame["target"], c.n_elements))[z] / n
+    symbols, parts = np.array([SYMBOLS[i] for i in z]), []
+    same = {"element": symbols, "family": [element_family(s) for s in symbols], "compounds": n, "mean_target": target}
+    for space, x in {"table": element_table(model.config_.elements)[z], "untrained": before, "trained": after}.items():
+        near = {"nearest": symbols[nearest(x)], "nearest_mean_target": target[nearest(x)]}
+        parts.append(pd.DataFrame({"space": space} | same | near | flatten(x, plan.seed)))
+    return pd.concat(parts, ignore_index=True)
 
 def _compound_means(model: LGDCNNRegressor, formulas: list[str]) -> np.ndarray:  # (N, d)
     "Average the output over the elements of each compound, as the head does."
