@@ -96,7 +96,7 @@ def cecv_element_table(ds: Dataset, models: Models, plan: ViewPlan) -> pd.DataFr
     env = cecv.environments(models(plan.network), ds.frame["formula"], ("output",))
     return cecv.to_frame(cecv.sweep(env, least=plan.least))
 
-# %% ../nbs/13b_views.ipynb #62a06188
+# %% ../nbs/13b_views.ipynb #57e798ea
 def _faces(env: cecv.Environments, plan: ViewPlan, n: int, most: int = 6) -> Iterator[dict]:
     "Yield the entries of the leaders' matrices of the largest clusters of compounds of n elements."
     rows, matrices = env.group(plan.element, "output")[n]
@@ -107,7 +107,7 @@ def _faces(env: cecv.Environments, plan: ViewPlan, n: int, most: int = 6) -> Ite
         symbols = [SYMBOLS[z] for z in env.compositions[rows[k]].numbers]
         for i, j in np.ndindex(n, n):
             yield {"element": plan.element, "threshold": plan.threshold, "n_elements": n, "cluster": rank,
-                   "compounds": len(members), "leader": members[0], "row": i, "column": j, "row_element": symbols[i],
+                   "compounds": len(members), "of": len(rows), "leader": members[0], "row": i, "column": j, "row_element": symbols[i],
                    "column_element": symbols[j], "r": matrices[k][i, j], "members": " ".join(members[:3])}
 
 def leader_table(ds: Dataset, models: Models, plan: ViewPlan) -> pd.DataFrame:
