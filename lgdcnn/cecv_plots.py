@@ -40,7 +40,7 @@ def curves(table,  # DataFrame: threshold, value and the column `by`; repeats ma
     ax.legend(title=by, title_fontsize=7)
     return ax
 
-# %% ../nbs/14a_cecv_plots.ipynb #3a48abf2
+# %% ../nbs/14a_cecv_plots.ipynb #cfe7290f
 def layer_profile(table,  # DataFrame: layer, threshold, value; layers in their order (repeats make a band)
                   thresholds: Sequence[float] = (0.05, 0.10, 0.20, 0.40),
                   quantity: str = "value",  # or "count"
@@ -52,8 +52,8 @@ def layer_profile(table,  # DataFrame: layer, threshold, value; layers in their 
         by_layer = table[np.isclose(table["threshold"], t)].groupby("layer", sort=False)[quantity]
         color = mpl.colormaps["viridis"](0.9 * k / max(len(thresholds) - 1, 1))
         low, mean, high = (getattr(by_layer, what)().reindex(layers) for what in ("min", "mean", "max"))
-        ax.plot(range(len(layers)), mean, color=color, marker=_MARKERS[k % 10], linestyle=_STYLES[k % 4], label=f"$t$ = {t:g}",
-                markeredgecolor="white", markeredgewidth=0.3)
+        ax.plot(range(len(layers)), mean, color=color, marker=_MARKERS[k % 10], linestyle=_STYLES[k % 4],
+                label=f"$t$ = {t:g}", markeredgecolor="white", markeredgewidth=0.3)
         ax.fill_between(range(len(layers)), low, high, color=color, alpha=0.2, lw=0)
     ax.set_xticks(range(len(layers)), layers, rotation=35, ha="right")
     ax.set(ylabel="clusters per compound (1)" if quantity == "value" else "clusters (1)", ylim=(0, None))

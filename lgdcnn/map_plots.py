@@ -13,8 +13,8 @@ import numpy as np
 from .config import InputError
 from .plots import COLUMN, _axes
 
-# %% ../nbs/14d_map_plots.ipynb #901ca278
-_SHAPES = "osDv^P"
+# %% ../nbs/14d_map_plots.ipynb #a4177e79
+_SHAPES, _BROAD = "osDv^P", "osDph8"  # broad ones hold a name
 _AXES = {"pca": ("first principal component", "second principal component"), "tsne": ("t-SNE 1", "t-SNE 2")}
 
 def map_plot(table,  # DataFrame: columns <method>_x and <method>_y, `by` and `text`
@@ -27,26 +27,41 @@ def map_plot(table,  # DataFrame: columns <method>_x and <method>_y, `by` and `t
     if method not in _AXES: raise InputError(f"unknown method {method!r}: known are {', '.join(_AXES)}")
     ax, size = _axes(ax, COLUMN, COLUMN), 95 if text else 9
     x, y = f"{method}_x", f"{method}_y"
+    if text: table = table.assign(**dict(zip((x, y), _apart(table[[x, y]].to_numpy()).T)))
     if table[by].dtype.kind in "fi":
         dots = ax.scatter(table[x], table[y], c=table[by], s=size, cmap="viridis", edgecolor="white", linewidth=0.25)
         ax.figure.colorbar(dots, ax=ax, label=label, shrink=0.8, pad=0.02)
         colors = dots.to_rgba(table[by])
-    else: colors = _draw_categories(ax, table, by, x, y, size)
+    else: colors = _draw_categories(ax, table, by, x, y, size, _BROAD if text else _SHAPES)
     if text: _write_names(ax, table[x], table[y], table[text], colors)
     ax.set(xticks=[], yticks=[], xlabel=_AXES[method][0], ylabel=_AXES[method][1])
     return ax
 
-def _draw_categories(ax, table, by: str, x: str, y: str, size: float) -> np.ndarray:  # (n, 3) colours
+def _draw_categories(ax, table, by: str, x: str, y: str, size: float, shapes: str) -> np.ndarray:  # (n, 3) colours
     "Draw each category with a colour and a marker; return the colour of each point."
     import seaborn as sns
     names = list(table[by].value_counts(sort=True).index)
-    if len(names) > len(_SHAPES): raise InputError(f"{len(names)} categories cannot be told apart: merge them to {len(_SHAPES)}")
+    if len(names) > len(shapes):
+        raise InputError(f"{len(names)} categories cannot be told apart: merge them to {len(shapes)}")
     palette, colors = sns.color_palette("colorblind"), np.zeros((len(table), 3))
-    for name, shape, color in zip(names, _SHAPES, palette):
+    for name, shape, color in zip(names, shapes, palette):
         here = (table[by] == name).to_numpy()
         colors[here] = color
-        ax.scatter(table[x][here], table[y][here], s=size, color=color, marker=shape, edgecolor="white", linewidth=0.25, label=name)
+        ax.scatter(table[x][here], table[y][here], s=size, color=color, marker=shape, edgecolor="white",
+                   linewidth=0.25, label=name)
     return colors
+
+def _apart(xy: np.ndarray,  # (n, 2)
+           least: float = 0.055,  # distance between neighbours, as a share of the panel
+          ) -> np.ndarray:  # (n, 2)
+    "Move points apart, half of the missing distance each, until none covers another."
+    low, size = xy.min(0), np.ptp(xy, axis=0)
+    p = (xy - low) / np.where(size > 0, size, 1) + 1e-6 * np.arange(len(xy))[:, None] * [1, -1]  # none on top of another
+    for _ in range(200):
+        delta = p[:, None] - p
+        d = np.linalg.norm(delta, axis=2) + np.eye(len(p))
+        p = p + (np.clip(least - d, 0, None)[:, :, None] * delta / d[:, :, None]).sum(1) / 2
+    return low + p * size
 
 def _write_names(ax, x, y, names, colors) -> None:
     "Write a name on each point, in black on bright colours and in white on dark ones."

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TransferPlan', 'divide', 'learn', 'transfer_table', 'run_transfer']
 
-# %% ../nbs/13d_pretraining.ipynb #d0a49a70
+# %% ../nbs/13d_pretraining.ipynb #39d23969
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 
 from .cecv_members import anion_families
-from .config import MODELS, PROTOCOLS, write_atomic
+from .config import MODELS, PROTOCOLS, InputError, write_atomic
 from .datasets import Dataset, load_dataset
 from .estimator import standardisation
 from .layers import CompositionTensors
@@ -23,7 +23,7 @@ from .models import build_model
 from .padding import Small
 from .training import Rows, fit_network
 
-# %% ../nbs/13d_pretraining.ipynb #d0571d41
+# %% ../nbs/13d_pretraining.ipynb #8e05a09d
 @dataclass(frozen=True)
 class TransferPlan:
     "Say what is learned first, and how little follows."
@@ -33,7 +33,7 @@ class TransferPlan:
     width: int = 128
     epochs: int = 30
     rate: float = 5e-4  # highest of fine-tuning; from scratch it is the protocol's 1e-3
-    sizes: tuple[int, ...] = (10, 30, 100, 300)
+    sizes: tuple[int, ...] = (10, 20, 50, 100, 200)
     n_test: int = 200
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
 
@@ -42,6 +42,9 @@ def divide(ds: Dataset, plan: TransferPlan, seed: int) -> tuple[np.ndarray, np.n
     inside = anion_families(ds.compositions()) == plan.family
     target = np.random.default_rng(0).permutation(np.flatnonzero(inside))
     pool = np.random.default_rng(seed).permutation(target[plan.n_test:])
+    if len(pool) < max(plan.sizes):
+        raise InputError(f"{max(plan.sizes)} {plan.family}s cannot be trained on: "
+                         f"beside the {plan.n_test} for testing there are {len(pool)}")
     return np.flatnonzero(~inside), pool, target[:plan.n_test]
 
 # %% ../nbs/13d_pretraining.ipynb #76e54ccc

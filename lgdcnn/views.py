@@ -96,7 +96,7 @@ def cecv_element_table(ds: Dataset, models: Models, plan: ViewPlan) -> pd.DataFr
     env = cecv.environments(models(plan.network), ds.frame["formula"], ("output",))
     return cecv.to_frame(cecv.sweep(env, least=plan.least))
 
-# %% ../nbs/13b_views.ipynb #57e798ea
+# %% ../nbs/13b_views.ipynb #d15adde5
 def _faces(env: cecv.Environments, plan: ViewPlan, n: int, most: int = 6) -> Iterator[dict]:
     "Yield the entries of the leaders' matrices of the largest clusters of compounds of n elements."
     rows, matrices = env.group(plan.element, "output")[n]
@@ -107,8 +107,9 @@ def _faces(env: cecv.Environments, plan: ViewPlan, n: int, most: int = 6) -> Ite
         symbols = [SYMBOLS[z] for z in env.compositions[rows[k]].numbers]
         for i, j in np.ndindex(n, n):
             yield {"element": plan.element, "threshold": plan.threshold, "n_elements": n, "cluster": rank,
-                   "compounds": len(members), "of": len(rows), "leader": members[0], "row": i, "column": j, "row_element": symbols[i],
-                   "column_element": symbols[j], "r": matrices[k][i, j], "members": " ".join(members[:3])}
+                   "compounds": len(members), "of": len(rows), "leader": members[0], "row": i, "column": j,
+                   "row_element": symbols[i], "column_element": symbols[j], "r": matrices[k][i, j],
+                   "members": " ".join(members[:3])}
 
 def leader_table(ds: Dataset, models: Models, plan: ViewPlan) -> pd.DataFrame:
     "Keep the Pearson matrices of the leaders of the largest clusters of three and of four elements."
@@ -194,15 +195,15 @@ def compound_map_table(ds: Dataset, models: Models, plan: ViewPlan) -> pd.DataFr
     return pd.DataFrame({"formula": formulas, "part": part, "family": families, "target": target}
                         | near | flatten(after, plan.seed))
 
-# %% ../nbs/13b_views.ipynb #10cca1e3
+# %% ../nbs/13b_views.ipynb #3825dd9f
 def sweep_table(ds: Dataset, models: Models, plan: ViewPlan) -> pd.DataFrame:
     "Sweep the binary systems with both networks."
-    parts = []
+    parts, columns = [], ["model", "system", "fraction", "formula", "prediction", "std", "lower", "upper"]
     for name in (plan.network, plan.control):
         for system in plan.binaries:
             table = response(models(name), system, coverage=plan.coverage).rename(columns={system[0]: "fraction"})
             parts.append(table.drop(columns=system[1]).assign(model=name, system="-".join(system)))
-    return pd.concat(parts, ignore_index=True)[["model", "system", "fraction", "formula", "prediction", "std", "lower", "upper"]]
+    return pd.concat(parts, ignore_index=True)[columns]
 
 def ternary_table(ds: Dataset, models: Models, plan: ViewPlan) -> pd.DataFrame:
     "Sweep the ternary systems with the network that is looked at."
