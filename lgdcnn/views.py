@@ -244,11 +244,10 @@ def grid_steps(table: pd.DataFrame,  # formula, prediction and fractions of one 
     y, formula = table["prediction"].to_numpy(), table["formula"].to_numpy()
     return pd.DataFrame({"formula": formula[i], "other": formula[j], "place": place, "step": np.abs(y[i] - y[j])})
 
-# %% ../nbs/13b_views.ipynb #60d8f05c
+# %% ../nbs/13b_views.ipynb #030b52bd
 def score_table(ds: Dataset, models: Models, plan: ViewPlan) -> pd.DataFrame:
     "Score both networks on the test compounds."
-    formulas, y = ds.part("test")
-    rows = []
+    (formulas, y), rows = ds.part("test"), []
     for name in (plan.network, plan.control):
         low, high = models(name).predict_interval(formulas, plan.coverage).T
         error = np.abs(models(name).predict(formulas) - y).mean()
