@@ -84,7 +84,7 @@ def _interval(model, coverage: float, asked: bool) -> float | None:
         return None
     return coverage
 
-# %% ../nbs/16d_cli_predict.ipynb #fe45e10b
+# %% ../nbs/16d_cli_predict.ipynb #f5aff08f
 class _Guard:
     "Add columns that tell how far formulas are from what a model was trained on, and count unknown elements."
     def __init__(self, model, check: str | None, formula: str):
@@ -111,8 +111,8 @@ class _Guard:
     def tell(self) -> None:
         "Say on stderr how many formulas have unknown elements, unless a column tells."
         if self.strange and not self.columns:
-            click.echo(f"note: {self.strange} formulas have elements that the model was not trained on, like {self.first}; "
-                       "--check model adds a column", err=True)
+            click.echo("note: elements that the model was not trained on stand in "
+                       f"{self.strange} of the formulas, like {self.first}; --check model names them", err=True)
 
 def _inputs(model, part, formula: str):  # a list, or a DataFrame
     "Take from a part of a table what the model reads."
