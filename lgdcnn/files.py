@@ -27,7 +27,7 @@ def fingerprint(compositions: Compositions,
     lines = sorted(f"{key}\t{row}" for key, row in zip(composition_keys(compositions), rows))
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
-# %% ../nbs/08f_files.ipynb #8fb0a0de
+# %% ../nbs/08f_files.ipynb #fc18f64a
 FORMAT = 3  # raised when a reader of the old format could no longer read the new one
 # 1 had regressors only; 2 has no columns beside the formula, and is what a model without them is written as
 
@@ -43,7 +43,7 @@ def write_model(path: str | Path,
     path = check_output(path)
     weights = {f"{k}.{name}": t.detach().cpu().contiguous() for k, network in enumerate(networks)
                for name, t in network.state_dict().items()}
-    form = FORMAT if facts["model"].get("n_extra") else 2
+    form = FORMAT if facts.get("extra") else 2
     facts = {"format": form, "lgdcnn": __version__, "torch": str(torch.__version__), "n_models": len(networks), **facts}
     try: return write_atomic(path, to_bytes({**weights, **tensors}, {"lgdcnn": json.dumps(facts, allow_nan=True)}))
     except OSError as e: raise InputError(f"{str(path)!r} cannot be written ({e.strerror}): choose another place") from None
