@@ -17,7 +17,7 @@ import click
 from . import __version__
 from .config import InputError, check_output
 
-# %% ../nbs/16_cli.ipynb #1372f63b
+# %% ../nbs/16_cli.ipynb #fb98edeb
 class _Refusal(click.ClickException):
     "End a command with one line and an exit code."
     def __init__(self, message: str, exit_code: int):
@@ -27,7 +27,7 @@ class _Refusal(click.ClickException):
 class _Commands(click.Group):
     "Load commands on first use, and turn errors into one line."
     lazy = {"datasets": "lgdcnn.cli_datasets:datasets", "cecv": "lgdcnn.cli_cecv:command",
-            "predict": "lgdcnn.cli_predict:predict", "benchmark": "lgdcnn.cli_benchmark:benchmark",
+            "predict": "lgdcnn.cli_predict:predict", "plot": "lgdcnn.cli_plot:plot", "benchmark": "lgdcnn.cli_benchmark:benchmark",
             "figures": "lgdcnn.cli_figures:figures"}
 
     def list_commands(self, ctx) -> list[str]: return sorted({*super().list_commands(ctx), *self.lazy})
@@ -70,18 +70,19 @@ def _warnings_as_notes():
         warnings.showwarning = lambda message, *rest, **more: _note(f"note: {' '.join(str(message).split())}")
         yield
 
-# %% ../nbs/16_cli.ipynb #9c66489c
+# %% ../nbs/16_cli.ipynb #ff52a93e
 def _labels(column) -> list:
     "Return a column as labels, the usual words for a missing one as None."
     from lgdcnn.tables import _MISSING
     return [None if v in _MISSING else v for v in column.tolist()]
 
-def _training_data(data: str, target: str | None, formula: str, task: str):
-    "Return (formulas, y, validation, Dataset or None, name of the target, task) for a data set or a file."
+def _training_data(data: str, target: str | None, formula: str, extra: tuple[str, ...], task: str):
+    "Return (formulas or table, y, validation, Dataset or None, name of the target, task) for a data set or a file."
     from lgdcnn.datasets import list_datasets, load_dataset
     from lgdcnn.tables import column, read_table
     if data in list_datasets():
         if target: raise InputError(f"{data} has one target, so --target {target} is not possible; leave it out")
+        if extra: raise InputError(f"{data} has formulas alone: leave --extra {extra[0]} out")
         ds = load_dataset(data, note=_note)
         if task not in ("auto", ds.task): raise InputError(f"{data} is a {ds.task} task: leave --task {task} out")
         return *ds.part("train"), ds.part("val"), ds, ds.property, ds.task
@@ -89,6 +90,7 @@ def _training_data(data: str, target: str | None, formula: str, task: str):
     table = read_table(data)
     if target is None: raise InputError(f"say which column to learn with --target: {data} has {', '.join(table.columns)}")
     formulas, y = column(table, formula, "formula column"), column(table, target, "target column")
+    if extra: formulas = table[[*extra]].assign(formula=formulas) if set(extra) <= {*table} else table
     return formulas, _labels(y) if task == "classification" else y, None, None, target, task
 
 # %% ../nbs/16_cli.ipynb #6c2ffb51
@@ -110,24 +112,25 @@ def _with(options):
         return f
     return decorate
 
-# %% ../nbs/16_cli.ipynb #3367f7e8
+# %% ../nbs/16_cli.ipynb #bf993efa
 @main.command()
 @click.argument("data")
 @click.option("--target", help="Column to learn (for a file).")
 @click.option("--formula", default="formula", show_default=True, help="Column of formulas (for a file).")
+@click.option("--extra", multiple=True, help="Numeric column to read beside the formula (for a file); may be repeated.")
 @click.option("--task", type=click.Choice(["auto", "regression", "classification"]), default="auto", show_default=True,
               help="What is learned; auto: what a data set says, numbers in a file.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Where to save the model.")
 @_with(_TRAIN_OPTIONS)
-def train(data, target, formula, task, out, architecture, protocol, epochs, n_models, validation, seed, device,
+def train(data, target, formula, extra, task, out, architecture, protocol, epochs, n_models, validation, seed, device,
           quiet) -> None:
     "Train on DATA (a data set's name, or a CSV or parquet file) and save the model."
     check_output(out)
-    formulas, y, held, ds, name, task = _training_data(data, target, formula, task)
+    formulas, y, held, ds, name, task = _training_data(data, target, formula, extra, task)
     if ds and validation is not None: raise InputError(f"{data} has validation rows of its own; leave --validation out")
     from lgdcnn import LGDCNNClassifier, LGDCNNRegressor
     kind = LGDCNNClassifier if task == "classification" else LGDCNNRegressor
-    model = kind(architecture, protocol, epochs, n_models, seed, device, verbose=not quiet)
+    model = kind(architecture, protocol, epochs, n_models, seed, device, verbose=not quiet, extra=extra)
     with _warnings_as_notes(): model.fit(formulas, y, held or validation)
     model.target_ = {"name": name, "unit": ds.unit if ds else ""}
     model.save(out)

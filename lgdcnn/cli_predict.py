@@ -41,7 +41,7 @@ def _writing(out: Path | None):
             raise InputError(f"{str(out)!r} cannot be written ({e.strerror}): choose another place") from None
     finally: part.unlink(missing_ok=True)
 
-# %% ../nbs/16d_cli_predict.ipynb #9bf41f10
+# %% ../nbs/16d_cli_predict.ipynb #74e141ee
 def _columns(model, coverage: float | None) -> list[str]:
     "Name the columns that the answer adds."
     if model._kind == "classifier": return ["prediction", *(f"p({c})" for c in model.classes_)]
@@ -49,19 +49,15 @@ def _columns(model, coverage: float | None) -> list[str]:
     kinds = ["prediction", "std"] + ["lower", "upper"] * (coverage is not None)
     return [f"{kind}({name})" for name in names for kind in kinds] if names else kinds
 
-def _answer(model, formulas, coverage: float | None, start: int):  # DataFrame
-    "Predict a part of a table that begins at row `start`."
+def _answer(model, compositions, coverage: float | None):  # DataFrame
+    "Predict what `model` has read."
     import numpy as np
     import pandas as pd
-
-    from lgdcnn.composition import FormulaError, featurize
-    try: compositions = featurize(formulas)
-    except FormulaError as e: raise FormulaError(e.formula, e.position, e.reason, e.row + start) from None
     if model._kind == "classifier":
         p = model.predict_proba(compositions)
         table = pd.DataFrame({"prediction": model.classes_[p.argmax(1)]})
         return table.join(pd.DataFrame(p, columns=_columns(model, coverage)[1:]))
-    mean, std = (np.asarray(a).reshape(len(formulas), -1) for a in model.predict(compositions, return_std=True))
+    mean, std = (np.asarray(a).reshape(len(compositions), -1) for a in model.predict(compositions, return_std=True))
     both = [mean, std]
     if coverage is not None:
         half = model.interval_multiple(coverage) * std
@@ -88,7 +84,42 @@ def _interval(model, coverage: float, asked: bool) -> float | None:
         return None
     return coverage
 
-# %% ../nbs/16d_cli_predict.ipynb #0f3ee10c
+# %% ../nbs/16d_cli_predict.ipynb #f5aff08f
+class _Guard:
+    "Add columns that tell how far formulas are from what a model was trained on, and count unknown elements."
+    def __init__(self, model, check: str | None, formula: str):
+        self.elements, self.strange, self.first = model.elements_, 0, ""
+        self.guard, self.columns = None, ["unknown_elements"] if check == "model" else []
+        if check == "model" and self.elements is None:
+            raise InputError("this model file does not say which elements it was trained on: give the table, --check TRAIN.csv")
+        if check in (None, "model"): return
+        from lgdcnn.applicability import Applicability
+        from lgdcnn.tables import column, read_table
+        self.guard = Applicability().fit(column(read_table(check), formula, "formula column"))
+        self.columns = ["distance", "nearest", "outside", "reason"]
+
+    def join(self, table, formulas: list[str], compositions):  # the table with further columns
+        "Look at a part of the rows."
+        from lgdcnn.applicability import unknown_elements
+        unknown = unknown_elements(compositions, self.elements) if self.elements else [()] * len(table)
+        for f, u in zip(formulas, unknown):
+            if u and not self.strange: self.first = f"{f} ({' '.join(u)})"
+            self.strange += bool(u)
+        if self.guard: return table.join(self.guard.check(formulas)[self.columns])
+        return table.assign(unknown_elements=[" ".join(u) for u in unknown]) if self.columns else table
+
+    def tell(self) -> None:
+        "Say on stderr how many formulas have unknown elements, unless a column tells."
+        if self.strange and not self.columns:
+            click.echo("note: elements that the model was not trained on stand in "
+                       f"{self.strange} of the formulas, like {self.first}; --check model names them", err=True)
+
+def _inputs(model, part, formula: str):  # a list, or a DataFrame
+    "Take from a part of a table what the model reads."
+    names = [n for n in model.extra_.names if n in part]
+    return part[names].assign(formula=part[formula]) if model.extra_.names else part[formula].tolist()
+
+# %% ../nbs/16d_cli_predict.ipynb #061c5713
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("formulas", nargs=-1)
@@ -99,9 +130,10 @@ def _interval(model, coverage: float, asked: bool) -> float | None:
 @click.option("--format", "form", type=click.Choice(["text", "csv", "json"]),
               help="[text on stdout, csv in a file]")
 @click.option("--chunk", default=20_000, show_default=True, help="Rows of the table to hold in memory at a time.")
+@click.option("--check", metavar="TABLE", help="Tell what is far from this table of training formulas; or 'model': its elements.")
 @click.option("--device", default="auto", show_default=True)
 @click.option("--quiet", is_flag=True, help="No progress on stderr.")
-def predict(model, formulas, csv, formula, out, coverage, form, chunk, device, quiet) -> None:
+def predict(model, formulas, csv, formula, out, coverage, form, chunk, check, device, quiet) -> None:
     "Predict with a saved MODEL for FORMULAS, or for a table given by --csv."
     parts = _parts(formulas, csv, formula, chunk)
     part = next(parts)
@@ -109,16 +141,25 @@ def predict(model, formulas, csv, formula, out, coverage, form, chunk, device, q
         raise InputError("predictions are written as CSV or JSON: name the file so")
     from lgdcnn.classifier import load_model
     from lgdcnn.composition import featurize
-    featurize(part[formula if csv else "formula"].tolist())  # a slip in the first part is told before anything else
+    formula = formula if csv else "formula"
+    featurize(part[formula].tolist())  # a slip in the first part is told before anything else
     asked = click.get_current_context().get_parameter_source("coverage").name == "COMMANDLINE"
     loaded = load_model(model, device)
+    if loaded.extra_.names and not csv:
+        raise InputError(f"this model needs {', '.join(loaded.extra_.names)} beside the formula: give a table with --csv")
     coverage = _interval(loaded, coverage, asked)
-    columns = _columns(loaded, coverage)
+    guard = _Guard(loaded, check, formula)
+    columns = _columns(loaded, coverage) + guard.columns
     if taken := sorted({*columns, *_columns(loaded, 0.9)} & set(part)):
         raise InputError(f"{str(csv)!r} has a column {taken[0]!r} already: rename or drop it")
+
+    def answer(p, start):
+        compositions = loaded._inputs(_inputs(loaded, p, formula), start)
+        return guard.join(_answer(loaded, compositions, coverage), p[formula].tolist(), compositions)
+
     with _writing(out) as write:
-        _write_all(write, part, parts, form or ("csv" if out else "text"), columns, not quiet and csv is not None,
-                   lambda p, start: _answer(loaded, p[formula if csv else "formula"].tolist(), coverage, start))
+        _write_all(write, part, parts, form or ("csv" if out else "text"), columns, not quiet and csv is not None, answer)
+    guard.tell()
 
 # %% ../nbs/16d_cli_predict.ipynb #1cf9dd19
 def _write_all(write, part, parts, form: str, columns: list[str], progress: bool, answer) -> None:

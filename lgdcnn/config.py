@@ -67,7 +67,7 @@ def _is_count(value) -> bool:
     "Tell whether a value is a positive whole number."
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
-# %% ../nbs/00_config.ipynb #066f88ab
+# %% ../nbs/00_config.ipynb #f39d50b7
 @dataclass(frozen=True)
 class ModelConfig(Config):
     "Describe a network completely; `lgdcnn.models.build_model` turns it into a module."
@@ -86,6 +86,7 @@ class ModelConfig(Config):
     dropout: float = 0.0             # share of channels zeroed in training, where a stage has dropout
     fraction: str = "sinusoid"       # the fraction is added as "sinusoid", or a "channel" of its own
     pooling: str = "mean"            # elements become a formula by their "mean", or by "attention"
+    n_extra: int = 0                 # numeric columns beside the formula, see `lgdcnn.extra`
 
     def __post_init__(self):
         _check(len(self.stages) > 0, "stages", self.stages, "at least one stage name")
@@ -94,6 +95,7 @@ class ModelConfig(Config):
         for field in ("resolution", "n_units", "conv_width", "n_targets", "channel_pool"):
             _check(getattr(self, field) > 0, field, getattr(self, field), "positive")
         _check(0 <= self.dropout < 1, "dropout", self.dropout, "in [0, 1)")
+        _check(self.n_extra >= 0, "n_extra", self.n_extra, "zero or positive")
 
 # %% ../nbs/00_config.ipynb #c5ad7a0d
 _FUSED = ModelConfig("l-g-dcnn")

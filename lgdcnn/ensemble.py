@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['NotTrainedError', 'CompositionEstimator']
 
-# %% ../nbs/08g_ensemble.ipynb #babfb030
+# %% ../nbs/08g_ensemble.ipynb #2ef67ed4
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,18 +15,19 @@ from fastcore.basics import patch
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
-from .composition import Compositions, composition_keys, featurize
+from .composition import Compositions
 from .config import MODELS, PROTOCOLS, InputError, ModelConfig, TrainConfig, choose
+from .extra import ExtraColumns, check_names, read_inputs, row_keys, with_extra
 from .files import fingerprint, read_model, restore, write_model
 from .heldout import hold_out, warn_of_conflicts
 from .layers import CompositionTensors, spread
 from .losses import LOSSES
 from .models import build_model
-from .tables import check_formulas, check_weights
+from .tables import check_weights
 from .training import Rows, fit_network, resolve_device, resolve_precision
 from .training import predict as predict_network
 
-# %% ../nbs/08g_ensemble.ipynb #ce60a417
+# %% ../nbs/08g_ensemble.ipynb #6b5fc66f
 class NotTrainedError(InputError, NotFittedError):
     "Say that a model is asked before it was trained or loaded."
 
@@ -46,15 +47,17 @@ class CompositionEstimator(BaseEstimator):
                  seed: int = 0,
                  device: str = "auto",  # "cpu", "cuda", ...
                  precision: str = "auto",  # of training: "fp32", "bf16", or "auto"
-                 verbose: bool = True):  # a progress bar on stderr
+                 verbose: bool = True,  # a progress bar on stderr
+                 extra: tuple[str, ...] = ()):  # numeric columns to read beside the formula, like ("temperature",)
         self.architecture, self.protocol, self.epochs, self.n_models = architecture, protocol, epochs, n_models
-        self.seed, self.device, self.precision, self.verbose = seed, device, precision, verbose
+        self.seed, self.device, self.precision, self.verbose, self.extra = seed, device, precision, verbose, extra
 
     def __sklearn_is_fitted__(self) -> bool: return hasattr(self, "networks_")
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        tags.input_tags.one_d_array, tags.input_tags.two_d_array, tags.input_tags.string = True, False, True
+        tags.input_tags.one_d_array, tags.input_tags.two_d_array = not self.extra, bool(self.extra)
+        tags.input_tags.string = True
         return tags
 
 # %% ../nbs/08g_ensemble.ipynb #87bbab76
@@ -70,18 +73,30 @@ def _configs(self: CompositionEstimator) -> tuple[ModelConfig, TrainConfig]:
     choose(protocol.loss, LOSSES, "loss")
     return model, protocol.replace(epochs=self.epochs) if self.epochs is not None else protocol
 
-# %% ../nbs/08g_ensemble.ipynb #9014ce00
+# %% ../nbs/08g_ensemble.ipynb #57dd54b6
+@patch
+def _inputs(self: CompositionEstimator, X, start: int = 0) -> Compositions:
+    "Read what `fit` and `predict` are given; raises `InputError` naming the row, from `start`, or the missing column."
+    names = self.extra_.names if hasattr(self, "extra_") else check_names(self.extra)
+    return read_inputs(X, names, start)
+
+@patch
+def _tensors(self: CompositionEstimator, compositions: Compositions) -> CompositionTensors:
+    "Put compositions on the device, with their extra columns standardised."
+    extra = self.extra_.standardised(compositions) if hasattr(self, "extra_") else None
+    return CompositionTensors(compositions, self.device_, extra=extra)
+
 @patch
 def _rows(self: CompositionEstimator,
-          formulas,  # formulas, or their compositions
+          formulas,  # what `_inputs` reads
           y: np.ndarray,  # (n,) or (n, k), NaN where unknown
           weight: np.ndarray | None = None,  # (n,)
          ) -> Rows:
     "Put rows on the device, targets standardised."
-    compositions = formulas if isinstance(formulas, Compositions) else featurize(formulas)
+    compositions = self._inputs(formulas)
     tensor = lambda a: torch.as_tensor(a, dtype=torch.float32, device=self.device_)
     z = tensor((y - self.target_mean_) / self.target_std_).reshape(len(compositions), -1)
-    return Rows(CompositionTensors(compositions, self.device_), z, None if weight is None else tensor(weight)[:, None])
+    return Rows(self._tensors(compositions), z, None if weight is None else tensor(weight)[:, None])
 
 # %% ../nbs/08g_ensemble.ipynb #9fc24629
 @patch
@@ -102,9 +117,9 @@ def _progress(estimator: CompositionEstimator, k: int):
             bar.update()
         yield report
 
-# %% ../nbs/08g_ensemble.ipynb #9fae4081
+# %% ../nbs/08g_ensemble.ipynb #c155d7ef
 def _donor(init_from,  # a trained estimator, or the path of a saved one
-           config: ModelConfig, device: str):
+           config: ModelConfig, names: tuple[str, ...], device: str):
     "Return the model to start from; raises `InputError` unless it has the same architecture."
     donor = init_from
     if isinstance(init_from, str | Path): donor = CompositionEstimator.load(init_from, device)
@@ -115,6 +130,8 @@ def _donor(init_from,  # a trained estimator, or the path of a saved one
     if other := sorted(k for k in ours if ours[k] != theirs[k]):
         raise InputError(f"init_from has another architecture ({other[0]} is {theirs[other[0]]!r} there and "
                          f"{ours[other[0]]!r} here): give both the same")
+    if donor.extra_.names != names:
+        raise InputError(f"init_from reads {', '.join(donor.extra_.names)}, not {', '.join(names)}: give both the same")
     return donor
 
 @patch
@@ -143,10 +160,10 @@ def _fit_one(self: CompositionEstimator, k: int, train: Rows, val: Rows | None,
         if "val_mae" in line: line["val_mae"] *= self._error_scale()
     return network, history
 
-# %% ../nbs/08g_ensemble.ipynb #ff8d6a47
+# %% ../nbs/08g_ensemble.ipynb #8e5de711
 @patch
 def fit(self: CompositionEstimator,
-        formulas,  # list, array or Series of formulas
+        formulas,  # list, array or Series of formulas; with `extra` a table that has a column "formula"
         y,  # as many numbers; or a table (n, k), NaN where unknown; or, for a classifier, labels
         validation=None,  # fraction of compositions to hold out (default 0.1), or a pair (formulas, targets)
         sample_weight=None,  # zero or positive, one for each formula; a row of weight 0 is left out
@@ -154,20 +171,22 @@ def fit(self: CompositionEstimator,
        ):  # self
     "Train; raises `InputError` naming the row for formulas and targets that cannot be used."
     model_config, train_config = self._configs()
-    formulas = check_formulas(formulas)
-    values, about = self._read_targets(y, len(formulas))
-    weight = check_weights(sample_weight, len(formulas))
-    compositions = featurize(formulas)
+    names = check_names(self.extra)
+    compositions = read_inputs(formulas, names)
+    values, about = self._read_targets(y, len(compositions))
+    weight = check_weights(sample_weight, len(compositions))
     used = np.flatnonzero(weight)
     if len(used) < len(weight): compositions, values, weight = compositions[used], values[used], weight[used]
-    warn_of_conflicts(composition_keys(compositions), values)
-    rows, rest, pair = hold_out(compositions, validation, lambda t, n: self._read_held(t, n, about), self.seed)
+    warn_of_conflicts(row_keys(compositions, names), values)
+    rows, rest, pair = hold_out(compositions, validation, lambda t, n: self._read_held(t, n, about), self.seed,
+                                lambda X: read_inputs(X, names))
     if not pair and len(rest): pair = compositions[rest], values[rest]
-    config, train_config = self._task(model_config, train_config, values)
-    donor = None if init_from is None else _donor(init_from, config, self.device)
-    self._begin(config, train_config, about, values[rows], donor)
-    self.n_train_, self.fingerprint_ = len(rows), fingerprint(compositions[rows], values[rows])
-    train = self._rows(compositions[rows], values[rows], None if sample_weight is None else weight[rows])
+    config, train_config = self._task(model_config.replace(n_extra=len(names)), train_config, values)
+    donor = None if init_from is None else _donor(init_from, config, names, self.device)
+    train = compositions[rows]
+    self._begin(config, train_config, about, values[rows], donor, train)
+    self.n_train_, self.fingerprint_ = len(rows), fingerprint(train, with_extra(values[rows], train))
+    train = self._rows(train, values[rows], None if sample_weight is None else weight[rows])
     val = self._rows(*pair) if pair else None
     members = [self._fit_one(k, train, val, donor, self._head_taken) for k in range(self.n_models)]
     self.networks_, self.history_ = map(list, zip(*members))
@@ -175,18 +194,20 @@ def fit(self: CompositionEstimator,
     return self
 
 @patch
-def _begin(self: CompositionEstimator, config, train_config, about: dict, y: np.ndarray, donor) -> None:
+def _begin(self: CompositionEstimator, config, train_config, about: dict, y: np.ndarray, donor, train: Compositions) -> None:
     "Set what is known before training; from here on the model counts as not trained until it is."
     device = resolve_device(self.device)
     resolve_precision(self.precision, device)
     head = donor is not None and self._same_target(donor, about)
     mean, std = (donor.target_mean_, donor.target_std_) if head else self._standardise(y)
+    extra = donor.extra_ if donor else ExtraColumns.of(check_names(self.extra), train)
     for name in ("networks_", "classes_"): vars(self).pop(name, None)
     self.device_, self.config_, self.train_config_, self._head_taken = device, config, train_config, head
-    self.target_mean_, self.target_std_ = mean, std
+    self.target_mean_, self.target_std_, self.extra_ = mean, std, extra
+    self.elements_ = np.unique(train.numbers).tolist()
     vars(self).update(about)
 
-# %% ../nbs/08g_ensemble.ipynb #849771f5
+# %% ../nbs/08g_ensemble.ipynb #adeb766a
 @patch
 def _check_fitted(self: CompositionEstimator) -> None:
     "Raise `NotTrainedError` before `fit` or `load`."
@@ -196,12 +217,11 @@ def _check_fitted(self: CompositionEstimator) -> None:
 def _outputs(self: CompositionEstimator, formulas, precision: str = "fp32"):  # values, log-scales: (members, n, n_targets)
     "Return what the networks say, standardised."
     self._check_fitted()
-    compositions = formulas if isinstance(formulas, Compositions) else featurize(check_formulas(formulas))
-    data, precision = CompositionTensors(compositions, self.device_), resolve_precision(precision, self.device_)
+    data, precision = self._tensors(self._inputs(formulas)), resolve_precision(precision, self.device_)
     outputs = [predict_network(network, data, precision=precision) for network in self.networks_]
     return tuple(np.stack([o[i].double().cpu().numpy() for o in outputs]) for i in range(2))
 
-# %% ../nbs/08g_ensemble.ipynb #0a56ec39
+# %% ../nbs/08g_ensemble.ipynb #9a56dbf9
 @patch(as_prop=True)
 def layers(self: CompositionEstimator) -> tuple[str, ...]:
     "Name the layers that `embed` can show, first to last; 'output' is another name for the last."
@@ -216,8 +236,8 @@ def embed_layers(self: CompositionEstimator, formulas, layers: tuple[str, ...],
     "Return the element vectors of several layers from one pass; padding is zero."
     for layer in layers:
         if layer not in self.layers: raise InputError(f"there is no layer {layer!r}: known are {', '.join(self.layers)}")
-    compositions = featurize(check_formulas(formulas))
-    data, network = CompositionTensors(compositions, self.device_), self.networks_[member].eval()
+    compositions = self._inputs(formulas)
+    data, network = self._tensors(compositions), self.networks_[member].eval()
     counts = compositions.n_elements
     mask = np.arange(counts.max()) < counts[:, None]
     found = {layer: None for layer in layers}
@@ -246,26 +266,37 @@ def embed(self: CompositionEstimator, formulas, layer: str = "output"):  # ((N, 
     found, mask = self.embed_layers(formulas, (layer,))
     return found[layer], mask
 
-# %% ../nbs/08g_ensemble.ipynb #dc322114
+# %% ../nbs/08g_ensemble.ipynb #a385f4b9
 @patch
 def save(self: CompositionEstimator, path: str | Path) -> Path:
     "Write the trained networks to one file; raises `InputError` if there can be none."
     self._check_fitted()
     plain = lambda a: a.tolist() if isinstance(a, np.ndarray) else a
-    facts = {"kind": self._kind, "model": self.config_.to_dict(), "train": self.train_config_.to_dict(),
+    model = {k: v for k, v in self.config_.to_dict().items() if k != "n_extra" or v}  # older versions know no such field
+    facts = {"kind": self._kind, "model": model, "train": self.train_config_.to_dict(),
              "target_mean": plain(self.target_mean_), "target_std": plain(self.target_std_), "target": self.target_,
              "n_train": self.n_train_, "fingerprint": self.fingerprint_, "validation": self.metrics_,
-             "seed": int(self.seed), "history": self.history_, "classes": plain(getattr(self, "classes_", None))}
+             "seed": int(self.seed), "history": self.history_, "classes": plain(getattr(self, "classes_", None)),
+             "elements": self.elements_}
+    if self.extra_.names: facts["extra"] = self.extra_.to_dict()
     return write_model(path, self.networks_, {"scores": torch.from_numpy(self.scores_)}, facts)
 
-# %% ../nbs/08g_ensemble.ipynb #ae3caabe
+# %% ../nbs/08g_ensemble.ipynb #769b5bae
+_NO_EXTRA = {"names": (), "mean": (), "std": ()}
+
+def _read_elements(numbers) -> list[int] | None:  # None in files that were written before they said so
+    "Check the atomic numbers that a file says were trained on."
+    if numbers is None or isinstance(numbers, list) and all(type(z) is int and 0 < z < 119 for z in numbers): return numbers
+    raise InputError(f"its list of trained elements is not possible: {str(numbers)[:40]}")
+
 @patch(cls_method=True)
 def _from_facts(cls: CompositionEstimator, facts: dict, tensors: dict, device: str):
     "Build a trained estimator from what a file holds."
     model = ModelConfig.from_dict(facts["model"])
-    base = model.replace(n_targets=1)
+    base, extra = model.replace(n_targets=1, n_extra=0), ExtraColumns.from_dict(facts.get("extra") or _NO_EXTRA)
     self = cls(model.name if MODELS.get(model.name) == base else base, TrainConfig.from_dict(facts["train"]),
-               n_models=facts["n_models"], seed=facts["seed"], device=device)
+               n_models=facts["n_models"], seed=facts["seed"], device=device, extra=extra.names)
+    self.extra_, self.elements_ = extra, _read_elements(facts.get("elements"))
     self.config_, self.train_config_, self.device_ = model, self._configs()[1], resolve_device(device)
     number = lambda v: np.asarray(v, dtype=float) if isinstance(v, list) else v
     self.target_mean_, self.target_std_ = number(facts["target_mean"]), number(facts["target_std"])
@@ -277,7 +308,7 @@ def _from_facts(cls: CompositionEstimator, facts: dict, tensors: dict, device: s
     self.networks_ = [restore(model, tensors, k, self.device_) for k in range(self.n_models)]
     return self
 
-# %% ../nbs/08g_ensemble.ipynb #a24a41ad
+# %% ../nbs/08g_ensemble.ipynb #20f12947
 @patch(cls_method=True)
 def load(cls: CompositionEstimator, path: str | Path, device: str = "auto"):  # an estimator of this class
     "Read a saved model; raises `InputError` if the file is missing, damaged or of another kind."
@@ -286,6 +317,6 @@ def load(cls: CompositionEstimator, path: str | Path, device: str = "auto"):  # 
         right = {"regressor": "LGDCNNRegressor", "classifier": "LGDCNNClassifier"}.get(facts["kind"], "a newer lgdcnn")
         raise InputError(f"{str(path)!r} holds a {facts['kind']}: load it with {right}")
     try: return cls._from_facts(facts, tensors, device)
-    except (KeyError, TypeError, AttributeError) as e:
-        reason = f"{type(e).__name__}: {str(e).splitlines()[0]}"
+    except (KeyError, TypeError, AttributeError, ValueError) as e:
+        reason = str(e) if isinstance(e, InputError) else f"{type(e).__name__}: {(str(e).splitlines() or [''])[0]}"
         raise InputError(f"cannot load {str(path)!r}: it is damaged ({reason}); save the model again") from None

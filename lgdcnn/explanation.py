@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['contributions', 'element_profile', 'occlusion', 'attention_weights']
 
-# %% ../nbs/09e_explanation.ipynb #cf425c01
+# %% ../nbs/09e_explanation.ipynb #6e7847b2
 from collections.abc import Iterator
 
 import numpy as np
@@ -13,19 +13,31 @@ import torch
 
 from .composition import SYMBOLS, Compositions, featurize
 from .config import InputError
-from .layers import CompositionTensors, spread
+from .layers import spread
 from .tables import check_formulas
 
-# %% ../nbs/09e_explanation.ipynb #b44cf598
+# %% ../nbs/09e_explanation.ipynb #68366ee7
 _CHUNK = 4096  # formulas whose element vectors are held at a time
 
 def _check_model(model) -> None:
-    "Raise `InputError` unless the model is a fitted network of one target."
+    "Raise `InputError` unless the model is a fitted network."
     for needed in ("networks_", "target_mean_", "target_std_"):
         if not hasattr(model, needed):
             raise InputError(f"{type(model).__name__} cannot be explained: it must be a fitted LGDCNNRegressor")
+
+def _check_sum(model) -> None:
+    "Raise `InputError` unless the model predicts one number, as a mean of the elements' votes."
+    _check_model(model)
+    if model._kind == "classifier":
+        raise InputError("a classifier cannot be split into contributions: they add up to a number, not to a class")
     if model.config_.n_targets != 1:
         raise InputError(f"a model of {model.config_.n_targets} targets cannot be explained: train one model for each")
+    if model.config_.pooling != "mean":
+        raise InputError(f"{model.config_.name!r} pools its elements by {model.config_.pooling}: there is no sum over elements")
+
+def _texts(X) -> list[str]:
+    "Return the formulas as they were written."
+    return check_formulas(X["formula"] if hasattr(X, "columns") else X)
 
 def _skeleton(formulas: list[str], c: Compositions) -> dict[str, np.ndarray]:
     "Return the columns row, formula, element, fraction."
@@ -35,14 +47,14 @@ def _skeleton(formulas: list[str], c: Compositions) -> dict[str, np.ndarray]:
 
 def _batches(model, c: Compositions) -> Iterator[tuple]:  # (packed, index of its elements among all)
     "Pack the compositions piece by piece, with the place of each packed element in the table."
-    data = CompositionTensors(c, model.device_)
+    data = model._tensors(c)
     for index in torch.arange(len(data)).split(_CHUNK):
         packed = data.pack(index)
         first = data.offsets[index[packed.order.cpu()]]
         where = torch.cat([first[:size] + t for t, size in enumerate(packed.sizes)])
         yield packed, where.numpy()
 
-# %% ../nbs/09e_explanation.ipynb #ccb4ea60
+# %% ../nbs/09e_explanation.ipynb #eb91a408
 @torch.no_grad()
 def _votes(network, packed) -> torch.Tensor:  # (T,) gate * v_i / n
     "Return each element's share of the standardised prediction."
@@ -54,18 +66,17 @@ def _votes(network, packed) -> torch.Tensor:  # (T,) gate * v_i / n
     return (value * torch.cat([share[:size] for size in packed.sizes])).squeeze(1)
 
 def contributions(model,  # a fitted LGDCNNRegressor
-                  formulas,  # list, array or Series; one string counts as one formula
+                  formulas,  # what `predict` takes
                  ):  # DataFrame: row, formula, element, fraction, contribution, spread
     "Split each prediction into the mean of the training set and what every element adds to it, exactly."
     import pandas as pd
-    _check_model(model)
-    formulas = check_formulas(formulas)
-    c = featurize(formulas)
+    _check_sum(model)
+    c = model._inputs(formulas)
     found = np.zeros((len(model.networks_), len(c.numbers)))
     for packed, where in _batches(model, c):
         for k, network in enumerate(model.networks_): found[k, where] = _votes(network.eval(), packed).double().cpu().numpy()
     found *= model.target_std_
-    return pd.DataFrame(_skeleton(formulas, c) | {"contribution": found.mean(0), "spread": found.std(0)})
+    return pd.DataFrame(_skeleton(_texts(formulas), c) | {"contribution": found.mean(0), "spread": found.std(0)})
 
 # %% ../nbs/09e_explanation.ipynb #d9f5564d
 def element_profile(table,  # from `contributions`
@@ -77,7 +88,7 @@ def element_profile(table,  # from `contributions`
         raise InputError(f"no element stands in {least} of these formulas: pass more formulas, or a smaller `least`")
     return by[by["n"] >= least].sort_values("mean")
 
-# %% ../nbs/09e_explanation.ipynb #1614d386
+# %% ../nbs/09e_explanation.ipynb #7b0817a0
 def _without(c: Compositions) -> tuple[Compositions, np.ndarray]:  # one composition per element taken out, its place
     "Take out each element of each composition in turn; pure elements are passed over."
     n = c.n_elements
@@ -100,9 +111,11 @@ def occlusion(model,  # any model with `predict`: formulas in, numbers out
     c = featurize(formulas)
     rest, place = _without(c)
     columns = _skeleton(formulas, c)
-    without = np.full(len(c.numbers), np.nan)
+    without, whole = np.full(len(c.numbers), np.nan), np.asarray(model.predict(formulas))
+    if whole.ndim != 1 or whole.dtype.kind not in "fiu":
+        raise InputError("only a model of one number can be asked without an element: this one predicts several, or classes")
     if len(rest): without[place] = model.predict(_formulas(rest))
-    effect = np.asarray(model.predict(formulas))[columns["row"]] - without
+    effect = whole[columns["row"]] - without
     return pd.DataFrame(columns | {"without": without, "effect": effect})
 
 def _formulas(c: Compositions) -> list[str]:
@@ -111,7 +124,7 @@ def _formulas(c: Compositions) -> list[str]:
     ends = c.offsets.tolist()
     return ["".join(parts[a:b]) for a, b in zip(ends, ends[1:])]
 
-# %% ../nbs/09e_explanation.ipynb #987f91a9
+# %% ../nbs/09e_explanation.ipynb #c40691af
 @torch.no_grad()
 def _attention(network, packed) -> dict[str, torch.Tensor]:  # layer to (T,)
     "Return the shares of attention of each attention layer."
@@ -124,13 +137,12 @@ def _attention(network, packed) -> dict[str, torch.Tensor]:  # layer to (T,)
         x = after
     return found
 
-def attention_weights(model,  # a fitted LGDCNNRegressor whose architecture has attention
+def attention_weights(model,  # a fitted regressor or classifier whose architecture has attention
                       formulas):  # DataFrame: row, formula, element, fraction, and a column for each attention layer
     "Return each element's share of attention in each attention layer, averaged over the networks."
     import pandas as pd
     _check_model(model)
-    formulas = check_formulas(formulas)
-    c, layers = featurize(formulas), {}
+    c, layers = model._inputs(formulas), {}
     for packed, where in _batches(model, c):
         for network in model.networks_:
             for layer, weights in _attention(network.eval(), packed).items():
@@ -138,4 +150,4 @@ def attention_weights(model,  # a fitted LGDCNNRegressor whose architecture has 
                 column[where] += weights.double().cpu().numpy() / len(model.networks_)
     stages = ", ".join(model.config_.stages)
     if not layers: raise InputError(f"{model.config_.name!r} has no attention: its stages are {stages}")
-    return pd.DataFrame(_skeleton(formulas, c) | layers)
+    return pd.DataFrame(_skeleton(_texts(formulas), c) | layers)

@@ -27,8 +27,9 @@ def fingerprint(compositions: Compositions,
     lines = sorted(f"{key}\t{row}" for key, row in zip(composition_keys(compositions), rows))
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
-# %% ../nbs/08f_files.ipynb #1e944e62
-FORMAT = 2  # raised when a reader of the old format could no longer read the new one; 1 had regressors only
+# %% ../nbs/08f_files.ipynb #fc18f64a
+FORMAT = 3  # raised when a reader of the old format could no longer read the new one
+# 1 had regressors only; 2 has no columns beside the formula, and is what a model without them is written as
 
 def write_model(path: str | Path,
                 networks: list,  # the members
@@ -42,13 +43,14 @@ def write_model(path: str | Path,
     path = check_output(path)
     weights = {f"{k}.{name}": t.detach().cpu().contiguous() for k, network in enumerate(networks)
                for name, t in network.state_dict().items()}
-    facts = {"format": FORMAT, "lgdcnn": __version__, "torch": str(torch.__version__), "n_models": len(networks), **facts}
+    form = FORMAT if facts.get("extra") else 2
+    facts = {"format": form, "lgdcnn": __version__, "torch": str(torch.__version__), "n_models": len(networks), **facts}
     try: return write_atomic(path, to_bytes({**weights, **tensors}, {"lgdcnn": json.dumps(facts, allow_nan=True)}))
     except OSError as e: raise InputError(f"{str(path)!r} cannot be written ({e.strerror}): choose another place") from None
 
-# %% ../nbs/08f_files.ipynb #2dc7323d
+# %% ../nbs/08f_files.ipynb #7e00372b
 _MOST = {"d_model": 65_536, "conv_width": 65_536, "resolution": 1_000_000, "n_units": 1_000, "kernel": 999,
-         "channel_pool": 65_536, "n_targets": 10_000}  # beyond these a configuration is a mistake or an attack
+         "channel_pool": 65_536, "n_targets": 10_000, "n_extra": 10_000}  # beyond these a configuration is a mistake or an attack
 
 def _expected(config: ModelConfig) -> dict[str, tuple]:
     "Return the shapes of a network's weights by name; raises `InputError` for absurd configurations."
@@ -73,7 +75,7 @@ def _check_weights(config: ModelConfig, n_models: int, tensors: dict) -> None:
         if not tensors[name].dtype.is_floating_point or not tensors[name].isfinite().all():
             raise InputError(f"{name} holds what is no finite number")
 
-# %% ../nbs/08f_files.ipynb #9ec22865
+# %% ../nbs/08f_files.ipynb #7a8c4282
 def _open(path: Path) -> tuple[dict, dict]:  # facts, tensors
     "Read header and tensors; raises `InputError` for what is no model file."
     from safetensors import SafetensorError, safe_open
@@ -98,6 +100,8 @@ def _check_numbers(facts: dict) -> None:
     one = mean.ndim == 0 and (n_targets == 1 or facts["kind"] == "classifier")
     if not one and mean.shape != (n_targets,):
         raise InputError(f"target_mean is not one number for each of {n_targets} targets")
+    names = (facts.get("extra") or {"names": ()})["names"]
+    if len(names) != facts["model"].get("n_extra", 0): raise InputError("the names of its extra columns are missing")
 
 # %% ../nbs/08f_files.ipynb #eef897f2
 def read_model(path: str | Path) -> tuple[dict, dict]:  # facts, tensors: all as this version writes them

@@ -36,7 +36,7 @@ def warn_of_conflicts(keys: np.ndarray,  # (N,) composition of each row
         warnings.warn("a target has the same value in all rows: there is nothing to learn from it", stacklevel=3)
     return int(clash.sum())
 
-# %% ../nbs/08e_heldout.ipynb #4fd8a938
+# %% ../nbs/08e_heldout.ipynb #61ab691f
 def _fraction(validation) -> float:
     "Return the fraction to hold out; raises `InputError` unless it is one."
     fraction = 0.1 if validation is None else validation
@@ -48,6 +48,7 @@ def hold_out(compositions: Compositions,
              validation,  # None (a tenth), a fraction of the compositions, or a pair (formulas, targets)
              read: Callable,  # (targets, n) -> checked targets, for a pair
              seed: int = 0,
+             inputs: Callable = check_formulas,  # what reads the formulas of a pair
             ) -> tuple[np.ndarray, np.ndarray, tuple | None]:  # rows to train on, rows held out, the pair if given
     "Choose the rows that do not train; raises `InputError` for what is no fraction and no pair."
     everything, none = np.arange(len(compositions)), np.zeros(0, dtype=int)
@@ -55,7 +56,7 @@ def hold_out(compositions: Compositions,
         split = split_by_composition(compositions, (_fraction(validation), 0.0), seed)
         return split.train, split.val, None
     if len(validation) != 2: raise InputError("validation must be a pair (formulas, targets) or a fraction")
-    held = check_formulas(validation[0])
+    held = inputs(validation[0])
     values = read(validation[1], len(held))
     both = set(composition_keys(compositions)) & set(composition_keys(held))
     if both: warnings.warn(f"{len(both)} compositions of the validation rows are also trained on: "

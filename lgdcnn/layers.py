@@ -19,7 +19,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from .config import InputError
 
-# %% ../nbs/04_layers.ipynb #b401f745
+# %% ../nbs/04_layers.ipynb #a5156fe4
 @dataclass(frozen=True)
 class Packed:
     "Hold B formulas as T rows, one per element, in the layout of `PackedSequence`."
@@ -28,6 +28,7 @@ class Packed:
     sizes: tuple[int, ...]  # sizes[t]: formulas that have an element t; falling, sums to T
     order: Tensor       # (B,) row b of a result belongs to formula order[b] of the request
     real: tuple[int, ...] = ()  # like sizes, without padding; empty where there is none, which is everywhere but in a comparison
+    extra: Tensor | None = None  # (B, n_extra) further numbers of each formula, standardised, in the order of the results
 
     @property
     def n_elements(self) -> Tensor:  # (B,) elements of each formula, falling
@@ -61,17 +62,19 @@ def collect(table: Tensor,  # (B, n_max, c)
     "Undo `spread`."
     return torch.cat([table[:size, t] for t, size in enumerate(packed.sizes)])
 
-# %% ../nbs/04_layers.ipynb #de4923bc
+# %% ../nbs/04_layers.ipynb #8c9dd90a
 class CompositionTensors:
     "Keep the compositions of a data set on a device and pack batches of them."
     def __init__(self, compositions,  # lgdcnn.composition.Compositions, or any object with its three arrays
                  device: torch.device | str = "cpu",
-                 pad_to: int = 0):  # elements to pad every formula to, as the reference does; only for showing what that does
+                 pad_to: int = 0,  # elements to pad every formula to, as the reference does; only for showing what that does
+                 extra=None):  # (N, n_extra) further numbers of each formula, standardised; see lgdcnn.extra
         nothing = torch.zeros(1, device=device)  # what padding is made of: element 0, fraction 0, in the last row
         self.numbers = torch.cat([torch.as_tensor(compositions.numbers, dtype=torch.long, device=device), nothing.long()])
         self.fractions = torch.cat([torch.as_tensor(compositions.fractions, dtype=torch.float32, device=device), nothing])
         self.offsets = torch.as_tensor(compositions.offsets, dtype=torch.long)
         self.counts, self.pad_to = self.offsets.diff(), pad_to
+        self.extra = None if extra is None else torch.as_tensor(extra, dtype=torch.float32, device=device)
         if pad_to and pad_to < self.counts.max():
             raise InputError(f"pad_to = {pad_to} is not possible: there are formulas of {self.counts.max()} elements")
 
@@ -88,9 +91,10 @@ class CompositionTensors:
             blocks = [F.pad(block, (0, len(index) - len(block)), value=-1) for block in blocks]
             sizes, real = (len(index),) * self.pad_to, sizes
         rows = torch.cat(blocks).to(device)
-        return Packed(self.numbers[rows], self.fractions[rows], sizes, order.to(device), real)
+        extra = None if self.extra is None else self.extra[index[order].to(device)]
+        return Packed(self.numbers[rows], self.fractions[rows], sizes, order.to(device), real, extra)
 
-# %% ../nbs/04_layers.ipynb #5745225b
+# %% ../nbs/04_layers.ipynb #a7d7dad7
 def jitter(packed: Packed,
            sd: float,  # relative noise; 0 returns the batch as it is
            generator: torch.Generator,  # on the host: same seed, same noise on every device
@@ -99,8 +103,10 @@ def jitter(packed: Packed,
     if sd == 0: return packed
     noise = torch.randn(len(packed.fractions), generator=generator).to(packed.fractions.device)
     noisy = (packed.fractions * (1 + sd * noise)).clamp(1e-9, 1)[:, None]  # not 0: a pure element stays one
+    if packed.real: noisy = noisy * (packed.fractions > 0)[:, None]  # padding stays nothing
     total = spread(noisy, packed).sum(1, keepdim=True).expand(-1, len(packed.sizes), -1)
-    return Packed(packed.numbers, (noisy / collect(total, packed)).squeeze(1), packed.sizes, packed.order)
+    noisy = (noisy / collect(total, packed)).squeeze(1)
+    return Packed(packed.numbers, noisy, packed.sizes, packed.order, packed.real, packed.extra)
 
 # %% ../nbs/04_layers.ipynb #66c9657e
 class FractionEncoding(nn.Module):

@@ -15,13 +15,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# %% ../nbs/06_losses.ipynb #d86517a2
+# %% ../nbs/06_losses.ipynb #ce3c3e53
 def _mean_over_known(loss: Callable, z: Tensor, m: Tensor, s: Tensor, weight: Tensor | None) -> Tensor:
-    "Average `loss(z, m, s)` over the entries of `z` that are numbers; NaN if there is none."
+    "Average `loss(z, m, s)` over the entries of `z` that are numbers; 0, without a gradient, if there is none."
     known = ~z.isnan()
     values = loss(z.nan_to_num(nan=0.0, posinf=math.inf, neginf=-math.inf), m, s)
     share = known.float() if weight is None else known * weight  # (B, n_targets)
-    return torch.where(known, values, 0.0).mul(share).sum() / share.sum()
+    total = share.sum()
+    return torch.where(known, values, 0.0).mul(share).sum() / torch.where(total > 0, total, 1.0)
 
 # %% ../nbs/06_losses.ipynb #77812a46
 def laplace(z: Tensor,  # (B, n_targets) standardised targets, NaN where unknown

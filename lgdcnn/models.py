@@ -33,7 +33,7 @@ def layer_names(stages: tuple[str, ...]) -> tuple[str, ...]:  # one for each pla
         names.append(f"{stage}-{seen[stage]}" if stages.count(stage) > 1 else stage)
     return tuple(names)
 
-# %% ../nbs/05_models.ipynb #53873c42
+# %% ../nbs/05_models.ipynb #2686abdc
 class CompositionNetwork(nn.Module):
     "Chain embedder, stages and head as a `ModelConfig` says."
     def __init__(self, config: ModelConfig):
@@ -50,6 +50,7 @@ class CompositionNetwork(nn.Module):
         self._check_merge(width)
         if config.add or config.channel_pool > 1: self.layer_names += ("merged",)
         self.head = choose(config.pooling, HEADS, "pooling")(width // config.channel_pool, config.n_targets)
+        self.extra = nn.Linear(config.n_extra, config.d_model) if config.n_extra else None
 
     def _check_merge(self, width: int) -> None:
         "Raise `InputError` for layers that cannot be added or pooled."
@@ -63,12 +64,19 @@ class CompositionNetwork(nn.Module):
     def outputs(self, packed: Packed) -> Iterator[tuple[str, Tensor]]:  # (layer name, (T, d)) in order
         "Yield the rows that leave each layer."
         x = self.embedder(packed)
+        if self.extra is not None: x = self._add_extra(x, packed)
         kept = {"input": x}
         yield "input", x
         for place, stage in zip(self.layer_names[1:], self.config.stages):
             x = kept[place] = self.stages[stage](x, packed)
             yield place, x
         if "merged" in self.layer_names: yield "merged", self._merge(x, kept)
+
+    def _add_extra(self, x: Tensor, packed: Packed) -> Tensor:
+        "Add what a formula's further numbers say to the vector of each of its elements."
+        if packed.extra is None: raise InputError(f"this network needs {self.config.n_extra} numbers beside each formula")
+        said = self.extra(packed.extra)  # (B, d)
+        return x + torch.cat([said[:size] for size in packed.sizes])
 
     def _merge(self, x: Tensor, kept: dict[str, Tensor]) -> Tensor:
         "Add the outputs of earlier layers and keep the largest of neighbouring channels (L-G-DCNN-V1)."

@@ -31,7 +31,7 @@ def simplex_grid(m: int,  # elements
     edges = np.hstack([np.full((size, 1), -1), bars, np.full((size, 1), n + m - 2)])
     return np.diff(edges, axis=1) - 1  # atoms between two bars
 
-# %% ../nbs/09f_response.ipynb #336b08ac
+# %% ../nbs/09f_response.ipynb #02ca6510
 def _check_system(system: Sequence[str]) -> tuple[str, ...]:
     "Return the symbols; raises `InputError` for repeated or unknown ones, and for text like 'TiO'."
     if isinstance(system, str): raise InputError(f"the system {system!r} must be a list of symbols, like ('Ti', 'O')")
@@ -51,6 +51,7 @@ def _answer(model, formulas: list[str], coverage: float | None) -> dict[str, np.
     "Predict, with standard deviations and intervals where the model can give them."
     if not hasattr(model, "predict_interval"): return {"prediction": np.asarray(model.predict(formulas))}
     mean, std = model.predict(formulas, return_std=True)
+    if mean.ndim > 1: raise InputError(f"a model of {mean.shape[1]} targets has no single response: train one model for each")
     columns = {"prediction": mean, "std": std}
     if coverage is None: return columns
     low, high = model.predict_interval(formulas, coverage).T

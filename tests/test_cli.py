@@ -39,10 +39,11 @@ def test_predictions_agree_with_the_package(own):
 
 
 def test_a_csv_keeps_its_rows_and_columns(own):
-    code, out, err = run("predict", own / "m.lgdcnn", "--csv", own / "own.csv", "--out", own / "out.csv", "--coverage", 0.5)
+    code, out, err = run("predict", own / "m.lgdcnn", "--csv", own / "own.csv", "--out", own / "out.csv", "--coverage", 0.5,
+                         "--check", "model")
     assert (code, out, err) == (0, "", "")
     given, answer = (pd.read_csv(own / f, keep_default_na=False) for f in ("own.csv", "out.csv"))
-    assert list(answer) == ["formula", "enthalpy", "note", "prediction", "std", "lower", "upper"]
+    assert list(answer) == ["formula", "enthalpy", "note", "prediction", "std", "lower", "upper", "unknown_elements"]
     assert answer["formula"].tolist() == given["formula"].tolist() and answer["formula"].iloc[-1] == "NaN"
     assert (answer["lower"] < answer["upper"]).all()
 
@@ -86,6 +87,65 @@ def test_a_named_data_set_is_scored_on_its_test_rows(tmp_path):
     code, out, _ = run("train", "exp_formation_enthalpy", "--out", tmp_path / "m.lgdcnn", "--architecture", "dcnn-k1",
                        "--epochs", 1, "--quiet")
     assert code == 0 and "test MAE" in out and "eV/atom (427 rows)" in out
+
+
+def test_check_names_what_is_far_from_the_training_table(own, tmp_path):
+    from lgdcnn.applicability import Applicability
+    (tmp_path / "c.csv").write_text("formula\n" + "NaCl\nXeF6\nAl2O3\nPuO2\nNaN\n" * 2)
+    code, out, err = run("predict", own / "m.lgdcnn", "--csv", tmp_path / "c.csv", "--check", own / "own.csv", "--chunk", 3,
+                         "--format", "json", "--coverage", 0.5)
+    got = pd.DataFrame(json.loads(out))
+    known = pd.read_csv(own / "own.csv", keep_default_na=False)["formula"]
+    expected = Applicability().fit(known).check(got["formula"])
+    columns = ["distance", "nearest", "outside", "reason"]
+    assert (code, err, list(got)[-4:]) == (0, "", columns)
+    pd.testing.assert_frame_equal(got[columns], expected[columns], check_exact=False, atol=1e-6)
+    assert "no training formula contains Xe" in got["reason"][1]
+
+
+def test_a_model_knows_its_elements(own, tmp_path):
+    (tmp_path / "c.csv").write_text("formula\nAl2O3\nXeF6\nPuO2\n")
+    ask = ("predict", own / "m.lgdcnn", "--csv", tmp_path / "c.csv", "--coverage", 0.5, "--chunk", 2)
+    code, out, err = run(*ask)
+    assert code == 0 and "unknown_elements" not in out
+    assert "not trained on stand in 2 of the formulas, like XeF6 (" in err and len(err.splitlines()) == 1
+    code, out, err = run(*ask, "--check", "model", "--format", "json")
+    unknown = [r["unknown_elements"] for r in json.loads(out)]
+    assert (code, err, unknown[0]) == (0, "", "") and "Xe" in unknown[1] and "Pu" in unknown[2]
+    from lgdcnn import LGDCNNRegressor
+    model = LGDCNNRegressor.load(own / "m.lgdcnn")
+    model.elements_ = None  # as in a file of an older version
+    model.save(tmp_path / "old.lgdcnn")
+    assert run("predict", tmp_path / "old.lgdcnn", "XeF6", "--coverage", 0.5)[2] == ""
+    code, out, err = run("predict", tmp_path / "old.lgdcnn", "XeF6", "--coverage", 0.5, "--check", "model")
+    assert (code, out) == (2, "") and "does not say which elements" in err
+
+
+@pytest.mark.parametrize("ending", ["png", "pdf", "svg"])
+def test_predictions_are_drawn(own, tmp_path, ending):
+    out = tmp_path / f"p.{ending}"
+    (tmp_path / "p.csv").write_text("formula,y,prediction,std,lower,upper\nNaCl,1,1.5,.1,1,2\nMgO,,2,.1,1,3\nFe,0,0,.1,-1,1\n")
+    for target in ((), ("--target", "y", "--unit", "eV")):
+        code, text, err = run("plot", tmp_path / "p.csv", "--out", out, *target)
+        assert (code, text, err) == (0, "", f"saved {out}\n") and out.stat().st_size > 1000
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["p.csv", out.name]
+
+
+PLOTS = {
+    "formula,y\nNaCl,1\n": "has no column 'prediction'", "prediction\n": "has no rows", "prediction,y\nx,1\n": "row 0: the prediction is 'x'",
+    "prediction,y\n1,1\n2,x\n": "row 1: y is 'x', not a finite number", "prediction,y\n1,\n": "the column 'y' is empty",
+    "prediction,p(a),y\na,0.5,a\n": "predicts classes", "prediction,z\n1,2\n": "no column 'y'", "": "is empty",
+}
+
+
+@pytest.mark.parametrize("content", PLOTS)
+def test_what_cannot_be_drawn_is_refused(content, tmp_path):
+    (tmp_path / "p.csv").write_text(content)
+    code, out, err = run("plot", tmp_path / "p.csv", "--out", tmp_path / "p.png", "--target", "y")
+    assert (code, out, len(err.splitlines())) == (2, "", 1) and PLOTS[content] in err, err
+    code, out, err = run("plot", tmp_path / "p.csv", "--out", tmp_path / "p.gif", "--target", "y")
+    assert code == 2 and "unknown kind of picture '.gif'" in err
+    assert [p.name for p in tmp_path.iterdir()] == ["p.csv"]
 
 
 TABLES = {
@@ -187,7 +247,7 @@ def test_parts_make_the_same_answer(own, tmp_path):
     answers = []
     for source, chunk in ((own / "own.csv", 20_000), (own / "own.csv", 7), (tmp_path / "own.parquet", 50)):
         code, _, err = run("predict", own / "m.lgdcnn", "--csv", source, "--out", tmp_path / "o.csv", "--chunk", chunk, "--coverage", 0.5)
-        assert (code, err) == (0, "")
+        assert code == 0 and err.startswith("note: elements that the model was not trained on stand in 1 of the formulas")
         answers.append(pd.read_csv(tmp_path / "o.csv", keep_default_na=False))
     for other in answers[1:]: pd.testing.assert_frame_equal(answers[0], other, rtol=1e-4, atol=1e-5)
     code, out, _ = run("predict", own / "m.lgdcnn", "--csv", own / "own.csv", "--format", "json", "--chunk", 9, "--coverage", 0.5)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lgdcnn import InputError, LGDCNNRegressor
+from lgdcnn import InputError, LGDCNNClassifier, LGDCNNRegressor
 from lgdcnn.baselines import RandomForest
 from lgdcnn.composition import SYMBOLS, parse_formula
 from lgdcnn.config import MODELS
@@ -195,3 +195,23 @@ def test_attention_is_missed_where_there_is_none(embedded):
     formulas, y = (a[:40] for a in embedded.part("train"))
     model = LGDCNNRegressor(MODELS["lstm"].replace(d_model=16), epochs=1, device="cpu", verbose=False).fit(formulas, y)
     with pytest.raises(InputError, match="has no attention"): attention_weights(model, "NaCl")
+
+
+def test_several_targets_and_classes_are_refused_in_one_line(embedded, small_config):
+    formulas, y = (a[:60] for a in embedded.part("train"))
+    options = {"architecture": small_config, "epochs": 1, "device": "cpu", "verbose": False}
+    several = LGDCNNRegressor(**options).fit(formulas, np.stack([y, -y], 1))
+    two = LGDCNNClassifier(**options).fit(formulas, y > np.median(y))
+    three = LGDCNNClassifier(**options).fit(formulas, np.digitize(y, np.quantile(y, [0.3, 0.7])))
+    pooled = LGDCNNRegressor(**options | {"architecture": MODELS["roost-style"].replace(d_model=8)}).fit(formulas, y)
+    for ask, words in ((lambda: contributions(several, "NaCl"), "a model of 2 targets cannot be explained"),
+                       (lambda: contributions(two, "NaCl"), "a classifier cannot be split into contributions"),
+                       (lambda: contributions(three, "NaCl"), "a classifier cannot be split into contributions"),
+                       (lambda: contributions(pooled, "NaCl"), "pools its elements by attention"),
+                       (lambda: contributions(RandomForest(), "NaCl"), "must be a fitted LGDCNNRegressor"),
+                       (lambda: occlusion(several, "NaCl"), "predicts several, or classes"),
+                       (lambda: occlusion(two, "NaCl"), "predicts several, or classes"),
+                       (lambda: response(several, ("Ti", "O"), n=3), "a model of 2 targets has no single response")):
+        with pytest.raises(InputError, match=words) as e: ask()
+        assert "\n" not in str(e.value)
+    for model in (several, two, three): assert len(attention_weights(model, "NaCl")) == 2

@@ -23,6 +23,27 @@ def batch(seed, holes=0.0, n=12, k=3):
 
 
 @pytest.mark.parametrize("name", LOSSES)
+def test_a_batch_without_a_known_target_moves_nothing(name):
+    z, m, s, _ = batch(0)
+    for hole, weight in ((torch.full_like(z, math.nan), None), (z.sigmoid(), torch.zeros(12, 1))):
+        m.grad = s.grad = None
+        loss = LOSSES[name](hole, m, s, weight)
+        loss.backward()
+        assert loss.item() == 0 and not m.grad.any() and (s.grad is None or not s.grad.any())
+
+
+def test_training_goes_on_over_empty_batches():
+    "Three known targets among sixty rows, in batches of four: most batches hold none."
+    data = CompositionTensors(featurize([f"Na{n}Cl" for n in range(1, 61)]))
+    z = torch.full((60, 1), math.nan)
+    z[[0, 20, 40]] = torch.tensor([[-1.0], [0.0], [1.0]])
+    network = build_model(MODELS["l-g-dcnn"].replace(d_model=16, conv_width=16))
+    history = fit_network(network, Rows(data, z), PROTOCOLS["fast"].replace(epochs=2, batch_size=4))
+    assert all(math.isfinite(line["loss"]) for line in history)
+    assert all(p.isfinite().all() for p in network.parameters())
+
+
+@pytest.mark.parametrize("name", LOSSES)
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 10 ** 6))
 def test_holes_are_left_out(name, seed):

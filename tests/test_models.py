@@ -148,6 +148,10 @@ def test_jitter_keeps_sums_and_order_of_rows():
     assert not torch.equal(noisy.fractions, packed.fractions) and torch.equal(noisy.numbers, packed.numbers)
     assert spread(noisy.fractions[:, None], noisy)[2, 0] == 1  # pure iron stays pure
     assert jitter(packed, 0.0, torch.Generator()) is packed
+    padded = CompositionTensors(featurize(["LiFePO4", "NaCl", "Fe"]), pad_to=5).pack(torch.arange(3))
+    noisy = jitter(padded, 0.02, torch.Generator().manual_seed(0))
+    assert noisy.real == padded.real and torch.equal(noisy.fractions > 0, padded.fractions > 0)
+    assert torch.allclose(spread(noisy.fractions[:, None], noisy).sum(1), torch.ones(3, 1))
 
 
 SIZES = {  # trainable parameters added up by hand: embedding with two scales, stages, head
