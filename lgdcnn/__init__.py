@@ -8,12 +8,13 @@ __all__ = []
 # %% ../nbs/17_package.ipynb #4e8f3815
 __version__ = "0.1.0"
 
-# %% ../nbs/17_package.ipynb #9e5dddba
+# %% ../nbs/17_package.ipynb #001ef273
 _HOME = {"LGDCNNRegressor": "estimator", "LGDCNNClassifier": "classifier", "load_model": "classifier",
          "load_dataset": "datasets", "list_datasets": "datasets",
+         "Applicability": "applicability", "CrossConformal": "cross_conformal",
          "parse_formula": "composition", "FormulaError": "composition", "InputError": "config"}
-_MODULES = ("baselines", "cecv", "classifier", "composition", "config", "datasets", "elements", "estimator",
-            "figures", "models", "plots", "training")
+_MODULES = ("applicability", "baselines", "cecv", "classifier", "composition", "config", "cross_conformal", "datasets", "elements",
+            "estimator", "explanation", "figures", "models", "plots", "response", "training", "trust_plots", "uncertainty")
 
 def __getattr__(name: str):
     "Load a public name or module on first use."

@@ -74,7 +74,7 @@ class Lookahead:
 
     @torch.no_grad()
     def update(self) -> None:
-        "Count a step of the fast weights; at every `k`th, move the slow ones and go back to them."
+        "Count a step of the fast weights; at every k-th, move the slow ones and go back to them."
         self.n_steps += 1
         if self.n_steps % self.k: return
         torch._foreach_lerp_(self.slow, self.fast, self.alpha)

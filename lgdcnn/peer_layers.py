@@ -18,7 +18,7 @@ class Dropout(nn.Module):
     "Zero channels at random in training, from a random stream of its own."
     def __init__(self, p: float):
         super().__init__()
-        self.p, self.seed, self.n_drawn = p, int(torch.randint(2 ** 62, ())), 0
+        self.p, self.seed, self.n_drawn = p, int(torch.randint(2 ** 62, (), device="cpu")), 0
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.p == 0: return x

@@ -59,7 +59,7 @@ def distance_plot(table,  # from `applicability.by_distance`
 _UP, _DOWN = "#d55e00", "#0173b2"
 
 def contribution_plot(table,  # from `explanation.contributions`
-                      baseline: float,  # model.target_mean_
+                      baseline: float,  # mean of the training targets
                       quantity: str = "prediction",
                       unit: str = "",
                       ax=None):

@@ -316,7 +316,11 @@ def test_commands_from_start_to_table(pack, tmp_path):
     assert say("run", *guess).stdout == "0 run; 2 done before\n"
     lines = list(csv.DictReader(say("table", "--format", "csv").stdout.splitlines()))
     assert {"dataset", "model", "n_runs", "mae", "mae_std", "published_lgdcnn", "published_best"} <= set(lines[0])
+    assert sum(int(line["n_runs"]) == 0 for line in lines) == 31, "what nobody has run stays visibly empty"
     for line in lines:
+        if line["n_runs"] == "0":
+            assert line["mae"] == "" and float(line["projected_seconds"]) > 0
+            continue
         listed = json.loads(say("predictions", "salts", "--model", line["model"], "--pack", str(pack), "--format", "json").stdout)
         assert np.mean([abs(r["target"] - r["prediction"]) for r in listed]) == pytest.approx(float(line["mae"]), abs=1e-12)
         assert {r["formula"] for r in listed} == {FORMULAS[i] for i in tiny_set().splits[0].test}

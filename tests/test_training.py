@@ -160,7 +160,7 @@ def test_defaults_are_held_fast():
     assert ModelConfig().to_dict() == {
         "name": "l-g-dcnn", "stages": ["lstm", "attention", "gru", "attention", "dcnn"], "elements": "mat2vec",
         "d_model": 512, "resolution": 2000, "fraction_base": 50.0, "n_units": 3, "kernel": 3, "conv_width": 512,
-        "add": [], "channel_pool": 1, "n_targets": 1}
+        "add": [], "channel_pool": 1, "n_targets": 1, "dropout": 0.0, "fraction": "sinusoid", "pooling": "mean"}
     assert TrainConfig().to_dict() == {
         "name": "fast", "epochs": 60, "batch_size": 128, "learning_rate": 1e-3, "weight_decay": 1e-2, "warmup": 0.3,
         "grad_clip": 1.0, "loss": "laplace", "jitter": 0.02, "average": "ema", "select": "last", "optimizer": "adamw",
