@@ -858,6 +858,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'lgdcnn.table_views.error_by_elements': ('table_views.html#error_by_elements', 'lgdcnn/table_views.py'),
                                     'lgdcnn.table_views.gaps': ('table_views.html#gaps', 'lgdcnn/table_views.py'),
                                     'lgdcnn.table_views.majority': ('table_views.html#majority', 'lgdcnn/table_views.py'),
+                                    'lgdcnn.table_views.plain_unit': ('table_views.html#plain_unit', 'lgdcnn/table_views.py'),
                                     'lgdcnn.table_views.ratios': ('table_views.html#ratios', 'lgdcnn/table_views.py'),
                                     'lgdcnn.table_views.regression_sets': ('table_views.html#regression_sets', 'lgdcnn/table_views.py'),
                                     'lgdcnn.table_views.relative_mae': ('table_views.html#relative_mae', 'lgdcnn/table_views.py'),

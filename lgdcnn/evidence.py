@@ -50,7 +50,7 @@ def interval_factor(scores: np.ndarray,  # (n,) errors over predicted standard d
     k = round(share * len(scores))
     return float(np.sort(scores)[k - 1]) if k else 0.0
 
-# %% ../nbs/12j_evidence.ipynb #f439086f
+# %% ../nbs/12j_evidence.ipynb #00a371d2
 def describe(row: RunRow, p: Predictions, y: np.ndarray) -> dict:
     "Make a cell's line; `y` are the targets of its test rows."
     errors = np.abs(p.mean - y)
@@ -60,7 +60,7 @@ def describe(row: RunRow, p: Predictions, y: np.ndarray) -> dict:
             "share_of_worst": share_of_worst(errors)}
 
 def sample_points(row: RunRow, p: Predictions, y: np.ndarray,
-                  most: int = 1000,  # rows
+                  most: int = 600,  # rows
                   nominal: str = "0.9",  # of the intervals
                   seed: int = 0) -> list[dict]:  # fold, target, prediction, lower, upper
     "Pick test rows at random, with their calibrated intervals where the run stored a coverage."
@@ -73,7 +73,7 @@ def sample_points(row: RunRow, p: Predictions, y: np.ndarray,
              **({"lower": short(p.mean[i] - half[i]), "upper": short(p.mean[i] + half[i])} if known else
                 {"lower": None, "upper": None})} for i in rows]
 
-# %% ../nbs/12j_evidence.ipynb #8f36ab64
+# %% ../nbs/12j_evidence.ipynb #8a7aa67b
 def read_evidence(folder: str | Path,  # results/table
                  ) -> list[dict]:  # numbers as numbers; empty where nothing was written
     "Read the lines of all cells."
@@ -94,7 +94,7 @@ def _by_set(store: ResultStore, model: str, protocol: str) -> dict[str, list[Run
 def write_evidence(store: ResultStore, load: Callable[[str], ArraySet],
                    folder: str | Path,  # results/table
                    model: str = MAIN, protocol: str = "fast",
-                   most: int = 1000,  # rows of a data set to keep, those of the lowest seed
+                   most: int = 600,  # rows of a data set to keep, those of the lowest seed
                    note: Callable[[str], None] = lambda text: None) -> list[str]:  # data sets done anew
     "Bring the tables up to date with the stored predictions."
     folder, done, lines = Path(folder), [], []

@@ -14,7 +14,7 @@ from .config import InputError
 from .plots import COLUMN, PAGE, _axes, look
 from .table_views import CRITERION, PUBLISHED, short_name
 
-# %% ../nbs/14d_table_plots.ipynb #4cb0aa04
+# %% ../nbs/14d_table_plots.ipynb #e67d1b61
 _EDGE = 1.5  # ratio at which the scale of colours ends
 
 def _cells_of(view: list[dict], datasets: Sequence[str], columns: list) -> np.ndarray:  # (rows, columns), NaN where empty
@@ -49,7 +49,7 @@ def relative_heatmap(view: list[dict],  # of `table_views.relative_mae`
     ours, theirs = _cells_of(view, datasets, list(models)), _cells_of(view, datasets, names)
     first = len(models) + gap
     _block(ax, ours, 0); _block(ax, theirs, first)
-    labels = [look(m)["label"] + (f", {p}" if p not in ("fast", "none") else "") for m, p in models] + names
+    labels = [look(m)["label"] + (f", {p} protocol" if p not in ("fast", "none") else "") for m, p in models] + names
     at = [*np.arange(len(models)) + 0.5, *first + np.arange(len(names)) + 0.5]
     ax.set_xticks(at, labels, rotation=35, ha="left", rotation_mode="anchor")
     ax.set_yticks(np.arange(len(datasets)) + 0.5, map(short_name, datasets))
@@ -61,7 +61,7 @@ def relative_heatmap(view: list[dict],  # of `table_views.relative_mae`
         ax.text(first + len(names) + 0.2, i + 0.5, (notes or {}).get(d, ""), va="center", fontsize=6, color="0.3")
     return ax.set(xlim=(0, first + len(names)), ylim=(len(datasets) + 0.3, 0)) and ax
 
-# %% ../nbs/14d_table_plots.ipynb #906acf03
+# %% ../nbs/14d_table_plots.ipynb #ba393334
 DENSE = 400  # rows from which they are counted instead of drawn
 
 def dense_parity(points,  # DataFrame: target, prediction and, where known, lower and upper
@@ -72,12 +72,13 @@ def dense_parity(points,  # DataFrame: target, prediction and, where known, lowe
     "Draw predictions against targets, counted in hexagons where rows are many."
     ax = _axes(ax, height=COLUMN)
     y, p = (points[c].to_numpy(dtype=float) for c in ("target", "prediction"))
-    low, high = np.quantile(np.append(y, p), (0.001, 0.999)) if len(y) >= DENSE else (min(y.min(), p.min()), max(y.max(), p.max()))
+    dense = len(y) >= DENSE
+    low, high = np.quantile(np.append(y, p), (0.001, 0.999) if dense else (0, 1))
     low, high = low - 0.04 * (high - low), high + 0.04 * (high - low)
     color = look("l-g-dcnn")["color"]
     inside = (low <= y) & (y <= high) & (low <= p) & (p <= high)
     ax.plot([low, high], [low, high], "--", color="0.5", lw=0.5, zorder=3)
-    if len(y) >= DENSE:
+    if dense:
         ax.hexbin(y[inside], p[inside], gridsize=30, extent=(low, high, low, high), bins="log", mincnt=1, cmap="Blues",
                   vmin=0.3, linewidths=0.1, zorder=1)
     else: ax.scatter(y, p, s=3, color=color, edgecolor="white", linewidth=0.15, zorder=2)
@@ -91,7 +92,7 @@ def dense_parity(points,  # DataFrame: target, prediction and, where known, lowe
     ax.locator_params(nbins=4); ax.tick_params(labelsize=6, pad=1.5, length=2)
     return ax
 
-# %% ../nbs/14d_table_plots.ipynb #24abc882
+# %% ../nbs/14d_table_plots.ipynb #1c6c46e6
 def coverage_plot(lines: Iterable[dict],  # of `table_views.coverage_by_set`
                   nominal: float,
                   datasets: Sequence[str] | None = None,  # rows, from the top; by default those of `lines`
@@ -104,14 +105,14 @@ def coverage_plot(lines: Iterable[dict],  # of `table_views.coverage_by_set`
     for i, d in enumerate(datasets):
         if d not in of: continue
         r = of[d]
-        ax.plot([100 * (nominal - r["chance"]), 100 * (nominal + r["chance"])], [i, i], color="0.85", lw=4, solid_capstyle="butt")
-        good = is_within(r)
+        ends, good = 100 * (nominal + np.array([-1, 1]) * r["chance"]), is_within(r)
+        ax.plot(ends, [i, i], color="0.85", lw=4, solid_capstyle="butt")
         ax.plot(100 * r["found"], i, "o" if good else "D", ms=3.5, mec="white", mew=0.3,
                 color=look("l-g-dcnn")["color"] if good else "#d55e00")
     for x in (nominal - CRITERION, nominal + CRITERION): ax.axvline(100 * x, color="0.4", lw=0.6, ls=":")
     ax.axvline(100 * nominal, color="0.5", lw=0.6)
     ax.set_yticks(range(len(datasets)), map(short_name, datasets))
-    reach = max([0.08, *(abs(r["found"] - nominal) + 0.01 for r in of.values())])
+    reach = max(0.08, *(max(abs(r["found"] - nominal), r["chance"]) + 0.01 for r in of.values()))
     ax.set(ylim=(len(datasets) - 0.5, -0.5), xlim=(100 * (nominal - reach), min(101, 100 * (nominal + reach))),
            xlabel=f"found at {100 * nominal:g} % (%)")
     return ax
@@ -120,33 +121,36 @@ def is_within(line: dict) -> bool:
     "Tell whether a coverage is as close to its nominal value as the project wants it."
     return abs(line["found"] - line["nominal"]) <= CRITERION + 1e-9
 
-# %% ../nbs/14d_table_plots.ipynb #93a6e4a8
+# %% ../nbs/14d_table_plots.ipynb #d1be7cb1
 def elements_plot(lines: Iterable[dict],  # of `table_views.error_by_elements`
-                  named: int = 3,  # how many of the widest lines get their names
+                  named: int = 4,  # up to so many sets get their names; more would hide the lines
                   ax=None):
     "Draw relative errors against the number of elements: one line per set, and their median where three or more meet."
-    ax, of = _axes(ax), {}
+    ax, of, color = _axes(ax), {}, look("l-g-dcnn")["color"]
     for r in lines: of.setdefault(r["dataset"], []).append((r["n_elements"], r["ratio"]))
-    reach = {d: abs(np.log(v[-1][1] / v[0][1])) for d, v in of.items() if len(v) > 1}
     ax.axhline(1, color="0.5", lw=0.6, ls="--")
-    for k, v in of.items(): ax.plot(*zip(*v), "o-", color="0.65", lw=0.6, ms=2, mec="white", mew=0.2)
-    for d in sorted(reach, key=reach.get, reverse=True)[:named]:
-        ax.annotate(short_name(d), of[d][-1], (3, 0), textcoords="offset points", va="center", fontsize=6, color="0.3")
+    for v in of.values(): ax.plot(*zip(*v), "o-", color="0.65", lw=0.6, ms=2, mec="white", mew=0.2)
+    for d in of if len(of) <= named else ():
+        ax.annotate(short_name(d), of[d][-1], (4, 0), textcoords="offset points", va="center", fontsize=6, color="0.3")
     meet = {}
     for v in of.values():
         for k, ratio in v: meet.setdefault(k, []).append(ratio)
     middle = sorted((k, float(np.median(v))) for k, v in meet.items() if len(v) > 2)
-    if middle: ax.plot(*zip(*middle), **look("l-g-dcnn") | {"label": "median of sets"}, ms=4, lw=1.5)
+    if middle:
+        ax.plot(*zip(*middle), **look("l-g-dcnn"), ms=4, lw=1.5)
+        ax.annotate(f"median of\n{len(of)} sets", middle[-1], (5, 0), textcoords="offset points", va="center",
+                    fontsize=6, color=color)
     top = max(meet, default=2)
+    room = 0.35 + (0.3 if len(of) <= named else 0.12) * (top - 1)  # for the names at the right
     ax.set(yscale="log", xlabel="elements in the formula (1)", ylabel="MAE / MAE of the whole test set (1)",
-           xticks=range(min(meet, default=1), top + 1), xlim=(min(meet, default=1) - 0.2, top + 0.35 + 0.3 * (top - 1)))
+           xticks=range(min(meet, default=1), top + 1), xlim=(min(meet, default=1) - 0.2, top + room))
     low, high = min(ax.get_ylim()[0], 0.7), max(ax.get_ylim()[1], 1.4)
-    fine = (0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.2, 1.4, 1.6, 1.8)
-    ticks = [t for t in (fine if high / low < 4 else (0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10)) if low <= t <= high]
+    fine, coarse = (0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.2, 1.4, 1.6, 1.8), (0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10)
+    ticks = [t for t in (fine if high / low < 4 else coarse) if low <= t <= high]
     ax.set_ylim(low, high); ax.set_yticks(ticks, [f"{t:g}" for t in ticks]); ax.minorticks_off()
     return ax
 
-# %% ../nbs/14d_table_plots.ipynb #1bcc63f3
+# %% ../nbs/14d_table_plots.ipynb #9b66332f
 def ratio_plot(lines: Sequence[dict],  # of `table_views.ratios`, in the order to be drawn
                ax=None):
     "Draw measured over published errors; bars: one standard deviation over seeds or folds, where there are several."
@@ -155,8 +159,10 @@ def ratio_plot(lines: Sequence[dict],  # of `table_views.ratios`, in the order t
     for i, r in enumerate(lines):
         if r["to_paper"]:
             bar = r["to_paper"] * r["spread"] / r["mae"] if r["spread"] else None
-            ax.errorbar(r["to_paper"], i, xerr=bar, fmt="o", color=style["color"], ms=4, elinewidth=0.8, mec="white", mew=0.3)
-        ax.plot(r["to_best"], i, "D", mfc="white", mec="#de8f05", mew=0.8, ms=3, zorder=1.5 if r["to_best"] == r["to_paper"] else 3)
+            ax.errorbar(r["to_paper"], i, xerr=bar, fmt="o", color=style["color"], ms=4, elinewidth=0.8, mec="white",
+                        mew=0.3)
+        behind = r["to_best"] == r["to_paper"]  # one number, two marks
+        ax.plot(r["to_best"], i, "D", mfc="white", mec="#de8f05", mew=0.8, ms=3, zorder=1.5 if behind else 3)
     ax.set_yticks(range(len(lines)), [f"{short_name(r['dataset'])}" for r in lines])
     ends = ax.get_xlim()
     for i, r in enumerate(lines):

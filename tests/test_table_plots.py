@@ -16,7 +16,15 @@ from lgdcnn.figures import folders, list_figures  # noqa: E402
 from lgdcnn.results import Predictions, ResultStore  # noqa: E402
 from lgdcnn.table import comparison, published  # noqa: E402
 from lgdcnn.table_views import (  # noqa: E402
-    coverage_by_set, error_by_elements, gaps, majority, ratios, regression_sets, relative_mae, short_name)
+    coverage_by_set,
+    error_by_elements,
+    gaps,
+    majority,
+    ratios,
+    regression_sets,
+    relative_mae,
+    short_name,
+)
 
 BULK, STEELS = "aflow__ael_bulk_modulus_vrh", "matbench_steels"
 
@@ -30,8 +38,9 @@ def run(dataset=BULK, fold=0, seed=0, mae=8.0, model="l-g-dcnn", **more):
 
 @pytest.fixture(autouse=True)
 def close_figures():
+    import matplotlib.pyplot as plt
     yield
-    matplotlib.pyplot.close("all")
+    plt.close("all")
 
 
 @pytest.fixture(scope="module")
