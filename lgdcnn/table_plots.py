@@ -121,11 +121,11 @@ def is_within(line: dict) -> bool:
     "Tell whether a coverage is as close to its nominal value as the project wants it."
     return abs(line["found"] - line["nominal"]) <= CRITERION + 1e-9
 
-# %% ../nbs/14d_table_plots.ipynb #d1be7cb1
+# %% ../nbs/14d_table_plots.ipynb #0fb65864
 def elements_plot(lines: Iterable[dict],  # of `table_views.error_by_elements`
                   named: int = 4,  # up to so many sets get their names; more would hide the lines
                   ax=None):
-    "Draw relative errors against the number of elements: one line per set, and their median where three or more meet."
+    "Draw relative errors against the number of elements: one line per set; of few sets the names, of many the median."
     ax, of, color = _axes(ax), {}, look("l-g-dcnn")["color"]
     for r in lines: of.setdefault(r["dataset"], []).append((r["n_elements"], r["ratio"]))
     ax.axhline(1, color="0.5", lw=0.6, ls="--")
@@ -136,7 +136,7 @@ def elements_plot(lines: Iterable[dict],  # of `table_views.error_by_elements`
     for v in of.values():
         for k, ratio in v: meet.setdefault(k, []).append(ratio)
     middle = sorted((k, float(np.median(v))) for k, v in meet.items() if len(v) > 2)
-    if middle:
+    if middle and len(of) > named:
         ax.plot(*zip(*middle), **look("l-g-dcnn"), ms=4, lw=1.5)
         ax.annotate(f"median of\n{len(of)} sets", middle[-1], (5, 0), textcoords="offset points", va="center",
                     fontsize=6, color=color)
