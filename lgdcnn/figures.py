@@ -97,7 +97,7 @@ def used_files(code: str,  # of a notebook
     tables = [f for f in sorted((package / "data").iterdir()) if re.search(rf"\b{f.stem}\b", text)]
     return [package / f"{m}.py" for m in sorted(known)] + tables
 
-# %% ../nbs/15_figures.ipynb #6f8d82ec
+# %% ../nbs/15_figures.ipynb #c5222946
 def _digest(data: bytes) -> str: return hashlib.sha256(data).hexdigest()[:16]
 
 def _code(cells: list[dict]) -> str: return "\n".join(_source(c) for c in cells if c["cell_type"] == "code")
@@ -107,21 +107,31 @@ def _package_digest(code: str) -> str:
     parts = (re.sub(rb"(?m)^# %% .*$", b"", f.read_bytes()) for f in used_files(code))
     return _digest(b"".join(parts))
 
+def _files_of(path: Path) -> list[Path]:
+    "List a file, or the files below a folder; hidden ones are half-written or nobody's."
+    return [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file() and p.name[0] != ".")
+
+def _content(path: Path) -> str:
+    "Sum up a file, or names and bytes of all files below a folder."
+    if path.is_file(): return _digest(path.read_bytes())
+    lines = [f"{p.relative_to(path).as_posix()} {_digest(p.read_bytes())}\n" for p in _files_of(path)]
+    return _digest("".join(sorted(lines)).encode())
+
 def _fingerprint(figure: FigureNotebook, results: Path) -> dict:
     "Sum up everything the figure is drawn from."
     code, chosen = _code(_cells(figure.path)), settings()["figures"]
     return {"notebook": _digest(f"{figure.title}\n{code}".encode()), "package": _package_digest(code),
             "settings": f"{chosen['formats']}, {chosen['dpi']} dpi",
-            "inputs": {name: _digest((results / name).read_bytes()) for name in figure.inputs}}
+            "inputs": {name: _content(results / name) for name in figure.inputs}}
 
 def _drawn(figure: FigureNotebook, output: Path) -> dict:
     "Sum up the files of a figure."
     return {f.name: _digest(f.read_bytes()) for f in sorted(output.glob(f"{figure.name}.*"))}
 
-# %% ../nbs/15_figures.ipynb #3ec90fb9
+# %% ../nbs/15_figures.ipynb #5c514581
 def missing_inputs(figure: FigureNotebook, results: Path) -> list[str]:
     "List the inputs that are not there."
-    return [name for name in figure.inputs if not (results / name).is_file()]
+    return [name for name in figure.inputs if not _files_of(results / name)]
 
 def _manifest(output: Path) -> dict:
     "Read the manifest of a figure folder; empty if there is none."

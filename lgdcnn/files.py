@@ -72,6 +72,7 @@ def _check_weights(config: ModelConfig, n_models: int, tensors: dict) -> None:
     for name, shape in names.items():
         if tuple(tensors[name].shape) != shape:
             raise InputError(f"{name} has the shape {tuple(tensors[name].shape)}, not {shape}")
+        if name.endswith("_extra_state"): continue  # whole numbers: where a stream of random numbers stands
         if not tensors[name].dtype.is_floating_point or not tensors[name].isfinite().all():
             raise InputError(f"{name} holds what is no finite number")
 

@@ -41,6 +41,12 @@ MODEL_LOOK = {  # name -> label, colour, marker, line style
     "l-att-res-dcnn": ("L-ATT-RES-DCNN", "#ca9161", "p", "-"),
     "l-g-dcnn-v1": ("L-G-DCNN-V1", "#56b4e9", "D", "-"),
     "random-forest": ("random forest", "#949494", "d", ":"),
+    "crabnet-style": ("CrabNet-style", "#fbafe4", "<", "--"),
+    "roost-style": ("Roost-style", "#b5de2b", ">", "--"),
+    "lightgbm": ("LightGBM, Magpie", "#595959", "h", ":"),
+    "gradient-boosting": ("boosted trees, Magpie", "#737373", "H", ":"),
+    "random-forest-magpie": ("random forest, Magpie", "#a6a6a6", "8", ":"),
+    "nearest-neighbour": ("nearest compound", "#bdbdbd", "*", ":"),
     "mean": ("mean of training set", "#ece133", "v", ":"),
 }
 
