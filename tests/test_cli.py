@@ -295,8 +295,9 @@ def test_a_killed_run_leaves_the_old_file(own, tmp_path):
     import time
     (tmp_path / "t.csv").write_text("formula\n" + "NaCl\n" * 400_000)
     (tmp_path / "o.csv").write_text("old")
-    command = [sys.executable, "-c", "from lgdcnn.cli import main; main()", "predict", own / "m.lgdcnn", "--csv", tmp_path / "t.csv", "--chunk", "200",
-               "--out", tmp_path / "o.csv", "--coverage", "0.5"]
+    start = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from lgdcnn.cli import main; main()"
+    command = [sys.executable, "-c", start, "predict", own / "m.lgdcnn", "--csv", tmp_path / "t.csv", "--chunk", "200",
+               "--out", tmp_path / "o.csv", "--coverage", "0.5"]  # a shell's background jobs ignore Ctrl-C, and so would this one
     p = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     end = time.monotonic() + 60
     while not list(tmp_path.glob(".o.csv*")) and p.poll() is None and time.monotonic() < end: time.sleep(0.05)
