@@ -13,8 +13,9 @@ _HOME = {"LGDCNNRegressor": "estimator", "LGDCNNClassifier": "classifier", "load
          "load_dataset": "datasets", "list_datasets": "datasets",
          "Applicability": "applicability", "CrossConformal": "cross_conformal",
          "parse_formula": "composition", "FormulaError": "composition", "InputError": "config"}
-_MODULES = ("applicability", "baselines", "cecv", "classifier", "composition", "config", "cross_conformal", "datasets", "elements",
-            "estimator", "explanation", "figures", "models", "plots", "response", "training", "trust_plots", "uncertainty")
+_MODULES = ("applicability", "baselines", "cecv", "classifier", "composition", "config", "cross_conformal", "datasets",
+            "elements", "estimator", "explanation", "figures", "models", "plots",
+            "response", "training", "trust_plots", "uncertainty")
 
 def __getattr__(name: str):
     "Load a public name or module on first use."

@@ -27,7 +27,8 @@ class _Refusal(click.ClickException):
 class _Commands(click.Group):
     "Load commands on first use, and turn errors into one line."
     lazy = {"datasets": "lgdcnn.cli_datasets:datasets", "cecv": "lgdcnn.cli_cecv:command",
-            "predict": "lgdcnn.cli_predict:predict", "plot": "lgdcnn.cli_plot:plot", "benchmark": "lgdcnn.cli_benchmark:benchmark",
+            "predict": "lgdcnn.cli_predict:predict", "plot": "lgdcnn.cli_plot:plot",
+            "benchmark": "lgdcnn.cli_benchmark:benchmark",
             "figures": "lgdcnn.cli_figures:figures"}
 
     def list_commands(self, ctx) -> list[str]: return sorted({*super().list_commands(ctx), *self.lazy})

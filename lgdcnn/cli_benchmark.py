@@ -169,7 +169,7 @@ def matbench_export(folder: Path, model, protocol, seed, pack, results) -> None:
 @click.option("--rows", type=click.Choice(["OQMD-like", "AFLOW-like"]), multiple=True, help="Kind of rows; by default both.")
 @click.option("--batch-size", type=click.IntRange(1), default=512, show_default=True)
 @click.option("--n-rows", type=click.IntRange(16), default=2048, show_default=True, help="Formulas to measure on.")
-@click.option("--turns", type=click.IntRange(1), default=3, show_default=True, help="Turns of each way; the quickest counts.")
+@click.option("--turns", type=click.IntRange(1), default=3, show_default=True, help="Turns of each way; the best counts.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, ...")
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True,
               help="Of our way; the plain way is fp32.")

@@ -25,7 +25,8 @@ def _numbers(table, name: str, missing: bool = False):  # (n,) float64
     if not known.any(): raise InputError(f"the column {name!r} is empty: there is nothing to compare with")
     for i in np.flatnonzero(known):
         try: values[i] = check_targets([cells.iloc[i]], 1)[0]
-        except InputError: raise InputError(f"row {i}: {name} is {cells.iloc[i]!r}, not a finite number: mend or empty it") from None
+        except InputError:
+            raise InputError(f"row {i}: {name} is {cells.iloc[i]!r}, not a finite number: mend or empty it") from None
     return values
 
 def _read(path: Path, target: str | None):  # (measured or None, predicted, intervals or None, name of the target)

@@ -91,7 +91,8 @@ class _Guard:
         self.elements, self.strange, self.first = model.elements_, 0, ""
         self.guard, self.columns = None, ["unknown_elements"] if check == "model" else []
         if check == "model" and self.elements is None:
-            raise InputError("this model file does not say which elements it was trained on: give the table, --check TRAIN.csv")
+            raise InputError("this model file does not say which elements it was trained on: "
+                             "give the table, --check TRAIN.csv")
         if check in (None, "model"): return
         from lgdcnn.applicability import Applicability
         from lgdcnn.tables import column, read_table
@@ -130,7 +131,8 @@ def _inputs(model, part, formula: str):  # a list, or a DataFrame
 @click.option("--format", "form", type=click.Choice(["text", "csv", "json"]),
               help="[text on stdout, csv in a file]")
 @click.option("--chunk", default=20_000, show_default=True, help="Rows of the table to hold in memory at a time.")
-@click.option("--check", metavar="TABLE", help="Tell what is far from this table of training formulas; or 'model': its elements.")
+@click.option("--check", metavar="TABLE",
+              help="Tell what is far from this table of training formulas; or 'model': its elements.")
 @click.option("--device", default="auto", show_default=True)
 @click.option("--quiet", is_flag=True, help="No progress on stderr.")
 def predict(model, formulas, csv, formula, out, coverage, form, chunk, check, device, quiet) -> None:

@@ -33,7 +33,8 @@ def _check_sum(model) -> None:
     if model.config_.n_targets != 1:
         raise InputError(f"a model of {model.config_.n_targets} targets cannot be explained: train one model for each")
     if model.config_.pooling != "mean":
-        raise InputError(f"{model.config_.name!r} pools its elements by {model.config_.pooling}: there is no sum over elements")
+        raise InputError(f"{model.config_.name!r} pools its elements by {model.config_.pooling}: "
+                         "there is no sum over elements")
 
 def _texts(X) -> list[str]:
     "Return the formulas as they were written."

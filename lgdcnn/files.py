@@ -50,7 +50,7 @@ def write_model(path: str | Path,
 
 # %% ../nbs/08f_files.ipynb #7e00372b
 _MOST = {"d_model": 65_536, "conv_width": 65_536, "resolution": 1_000_000, "n_units": 1_000, "kernel": 999,
-         "channel_pool": 65_536, "n_targets": 10_000, "n_extra": 10_000}  # beyond these a configuration is a mistake or an attack
+         "channel_pool": 65_536, "n_targets": 10_000, "n_extra": 10_000}  # beyond these it is a mistake or an attack
 
 def _expected(config: ModelConfig) -> dict[str, tuple]:
     "Return the shapes of a network's weights by name; raises `InputError` for absurd configurations."

@@ -27,7 +27,7 @@ class Packed:
     fractions: Tensor   # (T,) fractions, float32
     sizes: tuple[int, ...]  # sizes[t]: formulas that have an element t; falling, sums to T
     order: Tensor       # (B,) row b of a result belongs to formula order[b] of the request
-    real: tuple[int, ...] = ()  # like sizes, without padding; empty where there is none, which is everywhere but in a comparison
+    real: tuple[int, ...] = ()  # like sizes, without padding; empty where there is none
     extra: Tensor | None = None  # (B, n_extra) further numbers of each formula, standardised, in the order of the results
 
     @property

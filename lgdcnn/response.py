@@ -51,7 +51,8 @@ def _answer(model, formulas: list[str], coverage: float | None) -> dict[str, np.
     "Predict, with standard deviations and intervals where the model can give them."
     if not hasattr(model, "predict_interval"): return {"prediction": np.asarray(model.predict(formulas))}
     mean, std = model.predict(formulas, return_std=True)
-    if mean.ndim > 1: raise InputError(f"a model of {mean.shape[1]} targets has no single response: train one model for each")
+    if mean.ndim > 1:
+        raise InputError(f"a model of {mean.shape[1]} targets has no single response: train one model for each")
     columns = {"prediction": mean, "std": std}
     if coverage is None: return columns
     low, high = model.predict_interval(formulas, coverage).T

@@ -8,19 +8,16 @@ __all__ = ['COUNTS', 'formulas_like', 'PlainNetwork', 'padded', 'operations', 'p
 
 # %% ../nbs/12i_speed.ipynb #24b47854
 import json
-import math
-import statistics
 import time
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from .composition import SYMBOLS, Compositions, featurize
-from .config import MODELS, PROTOCOLS, InputError, TrainConfig, choose
+from .config import MODELS, PROTOCOLS, TrainConfig, choose
 from .layers import CompositionTensors, jitter
 from .losses import laplace
 from .models import CompositionNetwork, build_model
@@ -85,14 +82,16 @@ def padded(compositions: Compositions) -> tuple[Tensor, Tensor]:  # numbers, fra
     return torch.from_numpy(numbers), torch.from_numpy(fractions)
 
 # %% ../nbs/12i_speed.ipynb #3729d2a4
-def operations(network: CompositionNetwork, n_elements: np.ndarray) -> float:  # of one forward pass over formulas of so many elements
+def operations(network: CompositionNetwork,
+               n_elements: np.ndarray,  # of each formula
+              ) -> float:  # of one forward pass
     "Count the operations that L-G-DCNN needs, without any for padding."
     rows, formulas = int(n_elements.sum()), len(n_elements)
     convs = [c for m in network.modules() if m.__class__.__name__ == "ElementConv" for c in [m.linear.weight]]
     stages = {name: sum(p.numel() for p in m.parameters() if p.ndim > 1) for name, m in network.stages.items()}
     twice = stages.get("attention", 0) * (network.config.stages.count("attention") - 1)
     others = sum(v for k, v in stages.items() if k != "dcnn") + twice
-    taps = sum(w.numel() / 3 * (3 * rows - 2 * formulas) for w in convs)  # kernel 3: two neighbours are missing in each formula
+    taps = sum(w.numel() / 3 * (3 * rows - 2 * formulas) for w in convs)  # kernel 3: two are missing in each
     return 2 * (rows * others + taps)
 
 def product_rate(device: torch.device, dtype: torch.dtype, size: int = 1536) -> float:  # operations per second

@@ -98,8 +98,9 @@ def with_empty(records: list[dict],  # of `comparison`
             cost = sum(projected_seconds(Cell(name, k, model, protocol, 0), rows, device)[0] for k in range(n_folds(name)))
             known = published().get(name, {})
             nothing = dict.fromkeys(("mae", "mae_std", "value", "mae_without_pure"))
-            empty.append({"dataset": name, "model": model, "protocol": protocol, "n_runs": 0, **nothing, "unit": "", "spread_over": "",
-                          "folds": 0, "of_folds": n_folds(name), "metric": METRIC[task], "published_lgdcnn": known.get("lgdcnn"),
+            empty.append({"dataset": name, "model": model, "protocol": protocol, "n_runs": 0, **nothing, "unit": "",
+                          "spread_over": "", "folds": 0, "of_folds": n_folds(name), "metric": METRIC[task],
+                          "published_lgdcnn": known.get("lgdcnn"),
                           "published_best": known.get("best"), "published_best_model": known.get("best_model", ""),
                           "winner": "", "projected_seconds": round(cost)})
     order = list(records[0]) if records else None
@@ -229,7 +230,8 @@ def _laid_out(records: list[dict]) -> list[list[str]]:
         whole = "" if r["folds"] == r["of_folds"] else " incomplete"
         unit = r["unit"] if r["metric"] == "mae" else "ROC-AUC, hard labels"
         cost = "" if r["projected_seconds"] is None else f"{r['projected_seconds'] / 3600:.1f} h"
-        return r | {"folds_done": f"{r['folds']}/{r['of_folds']}{whole if r['n_runs'] else ''}", "mae": r["value"], "unit": unit, "cost": cost}
+        done = f"{r['folds']}/{r['of_folds']}{whole if r['n_runs'] else ''}"
+        return r | {"folds_done": done, "mae": r["value"], "unit": unit, "cost": cost}
     shown = list(map(one, records))
     return [list(COLUMNS.values()), *([_cell(r[c]) for c in COLUMNS] for r in shown)]
 

@@ -194,7 +194,8 @@ def _checked(loss: Tensor, epoch: int) -> float:
 
 def _admit(run: Run) -> bool:
     "Take the weights into the plain average if the validation rows speak for them."
-    admitted = run.admission.admits(mean_absolute_error(run.network, run.validation, run.config.loss) if run.validation else None)
+    error = mean_absolute_error(run.network, run.validation, run.config.loss) if run.validation else None
+    admitted = run.admission.admits(error)
     if admitted: run.average.update_parameters(run.network)
     return admitted
 

@@ -117,7 +117,7 @@ def test_convolution_has_the_gradient_of_torchs_own(parts, kernel):
              for b, n in enumerate(packed.n_elements.tolist())]
     padded = torch.stack([F.pad(y, (0, 0, 0, len(packed.sizes) - len(y))) for y in alone])
     theirs = torch.autograd.grad((collect(padded, packed) * pull).sum(), [x, *conv.parameters()])
-    for m, t in zip(mine, theirs): assert torch.allclose(m, t, atol=1e-10)
+    for m, t in zip(mine, theirs, strict=True): assert torch.allclose(m, t, atol=1e-10)
 
 
 @torch.no_grad()
