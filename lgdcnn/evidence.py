@@ -18,7 +18,7 @@ from .config import InputError, write_atomic
 from .packing import ArraySet
 from .plan import MAIN
 from .results import Predictions, ResultStore, RunRow
-from .table import as_csv
+from .table import as_csv, leading
 
 # %% ../nbs/12j_evidence.ipynb #3600b304
 def standard_error(errors: np.ndarray,  # (n,) absolute errors
@@ -83,17 +83,17 @@ def read_evidence(folder: str | Path,  # results/table
     read = lambda k, v: v if k in texts else int(v) if k in ("fold", "seed", "n_test") else float(v)
     return [{k: read(k, v) for k, v in line.items()} for line in csv.DictReader(io.StringIO(path.read_text()))]
 
-def _by_set(store: ResultStore, model: str, protocol: str) -> dict[str, list[RunRow]]:
-    "Group the regression runs of a model whose predictions are kept."
+def _by_set(store: ResultStore, model: str, protocol: str | None) -> dict[str, list[RunRow]]:
+    "Group the regression runs by which a model counts, if their predictions are kept."
     groups = {}
-    for r in store.rows():
-        if (r.model, r.protocol, r.task) == (model, protocol, "regression") and r.predictions:
-            groups.setdefault(r.dataset, []).append(r)
+    for r in leading(store.rows(), model, protocol):
+        if r.task == "regression" and r.predictions: groups.setdefault(r.dataset, []).append(r)
     return groups
 
 def write_evidence(store: ResultStore, load: Callable[[str], ArraySet],
                    folder: str | Path,  # results/table
-                   model: str = MAIN, protocol: str = "fast",
+                   model: str = MAIN,
+                   protocol: str | None = None,  # by default that by which the model counts on each set
                    most: int = 600,  # rows of a data set to keep, those of the lowest seed
                    note: Callable[[str], None] = lambda text: None) -> list[str]:  # data sets done anew
     "Bring the tables up to date with the stored predictions."

@@ -22,8 +22,8 @@ def _cells_of(view: list[dict], datasets: Sequence[str], columns: list) -> np.nd
     place = {(r["dataset"], r["column"]): r["ratio"] for r in view}
     return np.array([[place.get((d, c), np.nan) for c in columns] for d in datasets])
 
-def _block(ax, values: np.ndarray, left: float) -> None:
-    "Draw one block of columns, with its numbers."
+def _block(ax, values: np.ndarray, left: float, slanted: set = frozenset()) -> None:
+    "Draw one block of columns, with its numbers, those at `slanted` in italics."
     import matplotlib.pyplot as plt
     from matplotlib.patches import Rectangle
     import seaborn  # noqa: F401 registers the colour map
@@ -36,7 +36,7 @@ def _block(ax, values: np.ndarray, left: float) -> None:
         if empty: continue
         dark = "white" if not 0.12 < shade < 0.88 else "black"
         ax.text(left + j + 0.5, i + 0.5, f"{v:.2f}", ha="center", va="center", fontsize=6, color=dark,
-                fontweight="bold" if v <= 1 else "normal")
+                fontweight="bold" if v <= 1 else "normal", fontstyle="italic" if (i, j) in slanted else "normal")
 
 def relative_heatmap(view: list[dict],  # of `table_views.relative_mae`
                      datasets: Sequence[str],  # rows, filled or not
@@ -48,7 +48,9 @@ def relative_heatmap(view: list[dict],  # of `table_views.relative_mae`
     names, gap = list(PUBLISHED), 0.5
     ours, theirs = _cells_of(view, datasets, list(models)), _cells_of(view, datasets, names)
     first = len(models) + gap
-    _block(ax, ours, 0); _block(ax, theirs, first)
+    brief = {(r["dataset"], r["column"]) for r in view if r["protocol"] == "brief"}
+    slanted = {(i, j) for i, d in enumerate(datasets) for j, m in enumerate(models) if (d, m) in brief}
+    _block(ax, ours, 0, slanted); _block(ax, theirs, first)
     labels = [look(m)["label"] + (f", {p} protocol" if p not in ("fast", "none") else "") for m, p in models] + names
     at = [*np.arange(len(models)) + 0.5, *first + np.arange(len(names)) + 0.5]
     ax.set_xticks(at, labels, rotation=35, ha="left", rotation_mode="anchor")

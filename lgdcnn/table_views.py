@@ -12,10 +12,10 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from .plan import MAIN
+from .plan import MAIN, MAIN_PROTOCOLS
 from .registry import cards
 from .results import RunRow
-from .table import _data, _number, published
+from .table import _data, _number, leading, published
 
 # %% ../nbs/12k_table_views.ipynb #e726a3c5
 def regression_sets() -> list[str]:
@@ -48,22 +48,26 @@ def complete(records: Iterable[dict]) -> list[dict]:
     return [r for r in records if r["metric"] == "mae" and r["mae"] is not None and r["folds"] == r["of_folds"]]
 
 def relative_mae(records: Iterable[dict],  # of `table.comparison`
-                ) -> list[dict]:  # dataset, column, source ("measured" or "published"), mae, best, ratio
-    "Divide every measured and published error by the best published one."
-    ours = [(r["dataset"], (r["model"], r["protocol"]), r["mae"]) for r in complete(records)]
-    theirs = [(r["dataset"], name, _number(r[column])) for r in _data("published_mae.csv")
+                ) -> list[dict]:  # dataset, column, source ("measured" or "published"), protocol, mae, best, ratio
+    "Divide every measured and published error by the best published one; a model's main protocols share a column."
+    whole = complete(records)
+    main = [r for m in sorted({r["model"] for r in whole}) for r in leading(whole, m)]
+    others = [r for r in whole if r["protocol"] not in MAIN_PROTOCOLS]
+    ours = [(r["dataset"], (r["model"], p), r["protocol"], r["mae"])
+            for group, column in ((main, MAIN_PROTOCOLS[0]), (others, "")) for r in group for p in [column or r["protocol"]]]
+    theirs = [(r["dataset"], name, "", _number(r[column])) for r in _data("published_mae.csv")
               for name, column in PUBLISHED.items() if _is_composition_only(r["dataset"], column)]
-    return [{"dataset": d, "column": c, "source": source, "mae": v, "best": published()[d]["best"],
+    return [{"dataset": d, "column": c, "source": source, "protocol": p, "mae": v, "best": published()[d]["best"],
              "ratio": v / published()[d]["best"]} for source, values in (("measured", ours), ("published", theirs))
-            for d, c, v in values if v is not None and d in regression_sets()]
+            for d, c, p, v in values if v is not None and d in regression_sets()]
 
 # %% ../nbs/12k_table_views.ipynb #76b7f6db
-def ratios(records: Iterable[dict], model: str = MAIN, protocol: str = "fast",
-          ) -> list[dict]:  # dataset, mae, spread, n_runs, folds, spread_over, to_paper, to_best; best first
+def ratios(records: Iterable[dict], model: str = MAIN, protocol: str | None = None,
+          ) -> list[dict]:  # dataset, protocol, mae, spread, n_runs, folds, spread_over, to_paper, to_best; best first
     "Divide a model's error by the paper's L-G-DCNN and by the best published value, where both are known."
-    ours = [r for r in complete(records) if (r["model"], r["protocol"]) == (model, protocol) and r["published_best"]]
+    ours = [r for r in leading(complete(records), model, protocol) if r["published_best"]]
     over = lambda r, key: r["mae"] / r[key] if r[key] else None
-    lines = [{"dataset": r["dataset"], "mae": r["mae"], "unit": r["unit"], "spread": r["mae_std"], "n_runs": r["n_runs"],
+    lines = [{"dataset": r["dataset"], "protocol": r["protocol"], "mae": r["mae"], "unit": r["unit"], "spread": r["mae_std"], "n_runs": r["n_runs"],
               "folds": r["folds"], "spread_over": r["spread_over"], "to_paper": over(r, "published_lgdcnn"),
               "to_best": over(r, "published_best"), "best_model": r["published_best_model"]} for r in ours]
     return sorted(lines, key=lambda r: r["to_paper"] or r["to_best"])
@@ -77,12 +81,12 @@ def _mean_of_folds(rows: list[RunRow], value) -> float:
     for r in rows: folds.setdefault(r.fold, []).append(value(r))
     return float(np.mean([np.mean(v) for v in folds.values()]))
 
-def coverage_by_set(rows: Iterable[RunRow], model: str = MAIN, protocol: str = "fast",
+def coverage_by_set(rows: Iterable[RunRow], model: str = MAIN, protocol: str | None = None,
                    ) -> list[dict]:  # dataset, nominal, found, chance, n_test, n_val, n_runs
     "Return the coverage of a model's intervals on every set, with the half-width of the band of chance."
     groups, lines = {}, []
-    for r in rows:
-        if (r.model, r.protocol) == (model, protocol) and r.coverage: groups.setdefault(r.dataset, []).append(r)
+    for r in leading(rows, model, protocol):
+        if r.coverage: groups.setdefault(r.dataset, []).append(r)
     for name, runs in groups.items():
         one = {r.fold: r for r in runs}.values()
         n_test, n_val = sum(r.n_test for r in one), sum(r.n_val for r in one)
@@ -95,13 +99,13 @@ def coverage_by_set(rows: Iterable[RunRow], model: str = MAIN, protocol: str = "
     return lines
 
 # %% ../nbs/12k_table_views.ipynb #b47b4681
-def error_by_elements(rows: Iterable[RunRow], model: str = MAIN, protocol: str = "fast",
+def error_by_elements(rows: Iterable[RunRow], model: str = MAIN, protocol: str | None = None,
                       least: int = 30,  # test rows; fewer say little
                      ) -> list[dict]:  # dataset, n_elements, n, mae, ratio to the set's error
     "Return the error of formulas with 1, 2, 3 ... elements, relative to that of the whole test set."
     groups, lines = {}, []
-    for r in rows:
-        if (r.model, r.protocol, r.task) == (model, protocol, "regression"): groups.setdefault(r.dataset, []).append(r)
+    for r in leading(rows, model, protocol):
+        if r.task == "regression": groups.setdefault(r.dataset, []).append(r)
     for name, runs in groups.items():
         total = sum(r.test["mae"] * r.n_test for r in runs) / sum(r.n_test for r in runs)
         for k in sorted({int(k) for r in runs for k in r.test_by_elements}):
@@ -128,15 +132,15 @@ def _pooled(lines: list[dict]) -> dict:
             **{k: float(np.mean([r[k] for r in folds])) for k in ("skewness", "share_of_worst")}}
 
 def gaps(records: Iterable[dict], evidence: Iterable[dict],  # of `evidence.read_evidence`
-         model: str = MAIN, protocol: str = "fast",
+         model: str = MAIN, protocol: str | None = None,
         ) -> list[dict]:  # one for each set with both, in the order of the records
     "Put measured and published errors of every filled set beside what the measured one rests on."
     of, lines = {}, []
     for r in evidence:
-        if (r["model"], r["protocol"]) == (model, protocol): of.setdefault(r["dataset"], []).append(r)
+        if r["model"] == model: of.setdefault((r["dataset"], r["protocol"]), []).append(r)
     for r in ratios(records, model, protocol):
-        if r["dataset"] not in of: continue
-        known, base = published()[r["dataset"]], _pooled(of[r["dataset"]])
+        if (key := (r["dataset"], r["protocol"])) not in of: continue
+        known, base = published()[r["dataset"]], _pooled(of[key])
         line = {k: v for k, v in r.items() if k != "folds"}
         for name, value in (("paper", known["lgdcnn"]), ("best", known["best"])):
             gap = r["mae"] - value if value else None
