@@ -174,10 +174,11 @@ def _errors(store: ResultStore, data: ArraySet, cells: list[Cell]) -> dict[int, 
 
 def against(store: ResultStore, load: Callable[[str], ArraySet], peer: str, model: str = MAIN,
             protocol: str | None = None, datasets: Iterable[str] | None = None) -> list[dict]:
-    "Compare two models on every data set where both have predictions for the same folds."
+    "Compare two models on every data set where both have predictions for the same folds, by the same protocol."
     kept = [r for r in store.rows() if r.predictions and r.task == "regression"]
     ours = [r.cell for r in leading(kept, model, protocol)]
-    theirs = [r.cell for r in leading(kept, peer) or leading(kept, peer, "none")]
+    by = {c.dataset: c.protocol for c in ours}
+    theirs = [r.cell for r in kept if r.model == peer and r.protocol in (by.get(r.dataset), "none")]
     names = [d for d in by_size() if d in {c.dataset for c in ours} & {c.dataset for c in theirs}]
     extra = sorted({c.dataset for c in ours} & {c.dataset for c in theirs} - set(names))
     records = []

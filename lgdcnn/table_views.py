@@ -53,8 +53,8 @@ def relative_mae(records: Iterable[dict],  # of `table.comparison`
     whole = complete(records)
     main = [r for m in sorted({r["model"] for r in whole}) for r in leading(whole, m)]
     others = [r for r in whole if r["protocol"] not in MAIN_PROTOCOLS]
-    ours = [(r["dataset"], (r["model"], p), r["protocol"], r["mae"])
-            for group, column in ((main, MAIN_PROTOCOLS[0]), (others, "")) for r in group for p in [column or r["protocol"]]]
+    ours = [(r["dataset"], (r["model"], MAIN_PROTOCOLS[0]), r["protocol"], r["mae"]) for r in main]
+    ours += [(r["dataset"], (r["model"], r["protocol"]), r["protocol"], r["mae"]) for r in others]
     theirs = [(r["dataset"], name, "", _number(r[column])) for r in _data("published_mae.csv")
               for name, column in PUBLISHED.items() if _is_composition_only(r["dataset"], column)]
     return [{"dataset": d, "column": c, "source": source, "protocol": p, "mae": v, "best": published()[d]["best"],
@@ -67,8 +67,8 @@ def ratios(records: Iterable[dict], model: str = MAIN, protocol: str | None = No
     "Divide a model's error by the paper's L-G-DCNN and by the best published value, where both are known."
     ours = [r for r in leading(complete(records), model, protocol) if r["published_best"]]
     over = lambda r, key: r["mae"] / r[key] if r[key] else None
-    lines = [{"dataset": r["dataset"], "protocol": r["protocol"], "mae": r["mae"], "unit": r["unit"], "spread": r["mae_std"], "n_runs": r["n_runs"],
-              "folds": r["folds"], "spread_over": r["spread_over"], "to_paper": over(r, "published_lgdcnn"),
+    same = ("dataset", "protocol", "mae", "unit", "n_runs", "folds", "spread_over")
+    lines = [{**{k: r[k] for k in same}, "spread": r["mae_std"], "to_paper": over(r, "published_lgdcnn"),
               "to_best": over(r, "published_best"), "best_model": r["published_best_model"]} for r in ours]
     return sorted(lines, key=lambda r: r["to_paper"] or r["to_best"])
 

@@ -16,7 +16,7 @@ from lgdcnn.cli_benchmark import benchmark as commands
 from lgdcnn.composition import featurize
 from lgdcnn.config import MODELS, PROTOCOLS, InputError
 from lgdcnn.packing import ArraySet, write_pack
-from lgdcnn.results import Cell, ResultStore
+from lgdcnn.results import Cell, Predictions, ResultStore
 from lgdcnn.splits import Split
 
 FORMULAS = [a + b for a in ("Li", "Na", "K", "Rb", "Cs") for b in ("F", "Cl", "Br", "I")] + ["Si", "Ge", "C", "Sn"]
@@ -52,7 +52,7 @@ import torch
 torch.set_num_threads(1)
 from lgdcnn import benchmark, runs
 from lgdcnn.config import MODELS, PROTOCOLS
-from lgdcnn.results import Cell, ResultStore
+from lgdcnn.results import Cell, Predictions, ResultStore
 from lgdcnn.runs import Machine
 pack, folder = sys.argv[1:]
 MODELS["lstm"] = MODELS["lstm"].replace(d_model=16)
@@ -292,6 +292,21 @@ def test_the_table_by_hand():
     assert found["matbench_steels", "gru"]["winner"] == "" and found["matbench_glass", "b"]["winner"] == "*"
     assert found["matbench_glass", "a"]["mae"] is None
     assert "2 of 28 sets filled (2 fast): test MAE below the paper's L-G-DCNN on 0 of 2" in table.verdict(list(found.values()))
+
+
+def test_peers_are_compared_by_the_same_protocol(tiny):
+    data = tiny_set(n_folds=1)
+    name, where = data.name, data.splits[0].test
+    def run(model, protocol):
+        cell = Cell(name, 0, model, protocol, 0)
+        return SimpleNamespace(**vars(cell), cell=cell, task="regression", predictions="some")
+    def compared(*rows, **chosen):
+        store = SimpleNamespace(rows=lambda: list(rows), predictions=lambda cell: Predictions(where, np.zeros(len(where))))
+        return table.against(store, lambda name: data, "gru", **chosen)
+    ours, theirs = run("l-g-dcnn", "brief"), [run("gru", p) for p in ("fast", "brief")]
+    with pytest.raises(InputError, match="no stored predictions"): compared(ours, theirs[0])
+    assert len(compared(ours, *theirs)) == 1 and compared(ours, *theirs)[0]["difference"] == 0
+    assert len(compared(ours, run("gru", "none"))) == 1
 
 
 def test_published_numbers_stand_apart():
