@@ -17,11 +17,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .claims import Claims
-from .config import MODELS, InputError, choose, repo_root, settings
+from .config import InputError, choose, repo_root, settings
 from .packing import ArraySet, load_pack
-from .plan import MAIN, kind, make_plan, projected_seconds, read_budget
+from .plan import JOINT, MAIN, family, kind, make_plan, networks, projected_seconds, read_budget
 from .results import Cell, Predictions, ResultStore, RunRow, sweep
-from .runs import Machine, Paused, impossible, resumable, run_cell
+from .runs import Machine, Paused, impossible, resumable, run_family
 
 # %% ../nbs/12f_benchmark.ipynb #43d9c96f
 def results_folder(folder: str | Path | None = None) -> Path:
@@ -32,12 +32,12 @@ def results_folder(folder: str | Path | None = None) -> Path:
 
 def loader(pack: str | Path | None = None,  # a pack of data, or None for the cache and the network
           ) -> Callable[[str], ArraySet]:
-    "Return a function that loads a data set and remembers the last one."
+    "Return a function that loads a data set and remembers the last few."
     def load(name: str) -> ArraySet:
         if pack: return load_pack(pack, [name])[name]
         from lgdcnn.datasets import load_dataset
         return load_dataset(name).to_arrays()
-    return functools.lru_cache(maxsize=1)(load)
+    return functools.lru_cache(maxsize=3)(load)  # a family
 
 # %% ../nbs/12f_benchmark.ipynb #93910b69
 KEEP_BELOW = 20_000  # test rows: larger predictions are kept for the main network only, to keep the repository small
@@ -57,7 +57,7 @@ class Outcome:
 
 def _keep(row: RunRow, predictions: Predictions, keep: str):
     "Return row and predictions as they are to be stored."
-    if keep == "all" or (keep == "some" and (row.model == MAIN or row.n_test <= KEEP_BELOW)): return row, predictions
+    if keep == "all" or (keep == "some" and (row.model in (MAIN, JOINT) or row.n_test <= KEEP_BELOW)): return row, predictions
     return dataclasses.replace(row, predictions=""), None
 
 # %% ../nbs/12f_benchmark.ipynb #40b8ff5f
@@ -77,7 +77,7 @@ def fill(plan: Iterable[Cell],
     end, outcome, claims, rows = time.monotonic() + budget, Outcome(), Claims(store.folder), store.rows()
     sweep(store.folder)
     for cell in plan:
-        part = in_parts and cell.model in MODELS
+        part = in_parts and cell.model in networks()
         why = _why_not(cell, store, rows, machine, end - time.monotonic(), force, part)
         if not why and not claims.take(cell): why = "in work elsewhere"
         if why: outcome.skip(why); continue
@@ -85,10 +85,10 @@ def fill(plan: Iterable[Cell],
             if store.has(cell) and not force: outcome.skip("done before"); continue  # finished while we waited
             note(f"{cell.id}: begun")
             saved = _checkpoint(store, cell) if part else None
-            row, predictions = _keep(*run_cell(cell, load(cell.dataset), machine, saved, end), keep)
-            store.write(row, predictions)
-            rows.append(row); outcome.done.append(row)
-            note(_line(row))
+            for row, predictions in run_family(cell, list(map(load, family(cell))), machine, saved, end):
+                store.write(*_keep(row, predictions, keep))
+                rows.append(row); outcome.done.append(row)
+                note(_line(row))
             if saved: saved.unlink(missing_ok=True)
         except Paused as e:
             outcome.skip("put aside, to go on with")

@@ -64,12 +64,12 @@ def as_arrays(c: Card,  # what the table is
     target = np.concatenate([t[1] for t in tables.values()])
     if c.task == "classification": target = target.astype(np.int64)
     compositions = featurize(formulas)
-    if c.protocol == "matbench": splits = matbench_splits(compositions, target, c.task)
+    if c.protocol == "matbench": splits = matbench_splits(target, c.task)
     else: splits = [Split.from_parts(np.repeat(range(3), [len(tables[p][0]) for p in ("train", "val", "test")]))]
     return ArraySet(c.name, c.property, c.unit, c.task, compositions, target, splits, formulas)
 
 # %% ../nbs/02d_fetching.ipynb #068a012d
-_SETS = "datasets-1"  # the folder names the version of the format
+_SETS = "datasets-2"  # the folder names the version of the format and of the splits
 
 def cached_file(name: str) -> Path:
     "Return where a data set lies once it was fetched; raises `InputError` for an unknown name."

@@ -71,21 +71,18 @@ def split_by_composition(formulas,  # N formulas, or their `Compositions`
 # %% ../nbs/02b_splits.ipynb #b4123378
 MATBENCH_SEED = 18012019  # Matbench v0.1, matbench/validation_matbench_v0.1.json
 
-def _with_validation(train: np.ndarray, test: np.ndarray, group: np.ndarray, fold: int, share: float) -> Split:
-    "Take a validation part out of the training rows of a fold, whole compositions at a time."
-    present = np.unique(group[train])
-    chosen = np.random.default_rng(fold).permutation(present)[:max(1, round(share * len(present)))]
-    held = np.isin(group[train], chosen)
-    return Split(train[~held], train[held], test)
+def _with_validation(train: np.ndarray, test: np.ndarray, fold: int, share: float) -> Split:
+    "Take a validation part out of the training rows of a fold, at random like the test rows."
+    order = np.random.default_rng(fold).permutation(train)
+    n_val = max(1, round(share * len(train)))
+    return Split(np.sort(order[n_val:]), np.sort(order[:n_val]), test)
 
-def matbench_splits(formulas,  # N formulas, or their `Compositions`
-                    target,  # (N,) targets; classes decide the strata
+def matbench_splits(target,  # (N,) targets; classes decide the strata
                     task: str = "regression",  # or "classification"
-                    share: float = 0.1,  # of the training compositions, for validation
+                    share: float = 0.1,  # of the training rows, for validation
                    ) -> list[Split]:  # five
     "Return the official folds of a Matbench task, each with a validation part."
     from sklearn.model_selection import KFold, StratifiedKFold
     rule = choose(task, {"regression": KFold, "classification": StratifiedKFold}, "task")
     folds = rule(n_splits=5, shuffle=True, random_state=MATBENCH_SEED).split(np.asarray(target), np.asarray(target))
-    _, group = np.unique(composition_keys(formulas), return_inverse=True)
-    return [_with_validation(train, test, group, k, share) for k, (train, test) in enumerate(folds)]
+    return [_with_validation(train, test, k, share) for k, (train, test) in enumerate(folds)]

@@ -32,10 +32,10 @@ def resolve_device(device: str = "auto") -> torch.device:
         raise InputError(f"device {device!r} cannot be used here: {str(e).splitlines()[0]}; try 'auto' or 'cpu'") from None
 
 def _fast_bf16(device: torch.device) -> bool:
-    "Tell whether the device has matrix units for bfloat16."
+    "Tell whether the device has instructions that multiply bfloat16."
     if device.type == "cuda": return torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # absent before torch 2.10
-    return bool(capabilities.get("amx_bf16"))
+    return any(capabilities.get(name) for name in ("amx_bf16", "avx512_bf16"))
 
 def resolve_precision(precision: str, device: torch.device) -> str:  # "fp32" or "bf16"
     "Turn 'auto' into bf16 where it is fast; raises `InputError` for other names."

@@ -192,11 +192,29 @@ def test_a_network_that_outlasts_the_budget_is_put_aside_and_ends_the_same(tiny,
     monkeypatch.setitem(PROTOCOLS, "fast", PROTOCOLS["fast"].replace(epochs=4))
     whole, store = ResultStore(tmp_path / "whole"), ResultStore(tmp_path / "parts")
     benchmark.fill([cell], whole, load, CPU)
-    monkeypatch.setattr(benchmark, "run_cell", lambda *a: runs.run_cell(*a[:4], -math.inf))  # always too late
+    monkeypatch.setattr(benchmark, "run_family", lambda *a: runs.run_family(*a[:4], -math.inf))  # always too late
     outcomes = [str(benchmark.fill([cell], store, load, CPU, in_parts=True)) for _ in range(4)]
     assert outcomes == ["0 run; 1 put aside, to go on with"] * 3 + ["1 run"]
     assert store.read(cell).predictions == whole.read(cell).predictions and store.read(cell).epochs == 4
     assert not list(store.folder.glob("work/checkpoints/*/*"))
+
+
+def test_a_family_is_learnt_by_one_network_and_gives_a_row_for_each(tiny, tmp_path, monkeypatch):
+    "One training fills the cells of all siblings; a sibling with another split is refused and leaves nothing."
+    from dataclasses import replace
+    sets = {name: replace(tiny_set(), name=name, target=tiny_set().target * factor) for name, factor in (("a", 1), ("b", 10))}
+    monkeypatch.setattr(plan, "FAMILIES", (("a", "b"),))
+    store, cell = ResultStore(tmp_path / "r"), Cell("b", 1, plan.JOINT, "fast", 0)
+    assert str(benchmark.fill([cell, replace(cell, dataset="a")], store, sets.__getitem__, CPU)) == "2 run; 1 done before"
+    rows = store.rows()
+    assert [r.dataset for r in rows] == ["a", "b"] and {r.joint for r in rows} == {("a", "b")}
+    assert rows[0].n_parameters == rows[1].n_parameters > 0 and rows[0].predictions != rows[1].predictions
+    for r in rows:
+        p = store.predictions(r.cell)
+        assert np.abs(p.mean - sets[r.dataset].target[p.rows]).mean() == pytest.approx(r.test["mae"])
+    sets["a"] = replace(sets["a"], splits=sets["a"].splits[::-1])
+    outcome = benchmark.fill([replace(cell, fold=0)], store, sets.__getitem__, CPU)
+    assert "would leak" in outcome.failed[0][1] and len(store.cells()) == 2
 
 
 def test_in_parts_needs_checkpoints(pack, tmp_path, monkeypatch):
@@ -214,7 +232,7 @@ def test_a_submission_is_whole(tiny, tmp_path):
     rng, formulas = np.random.default_rng(0), [f"Fe{i + 1}C" for i in range(312)]
     y = rng.integers(0, 2, 312)
     data = ArraySet("matbench_steels", "class", "class", "classification", featurize(formulas), y,
-                    matbench_splits(formulas, y, "classification"), formulas)
+                    matbench_splits(y, "classification"), formulas)
     store, load = ResultStore(tmp_path / "r"), lambda name: data
     cells = [Cell("matbench_steels", k, "random-forest", "none", 0) for k in range(5)]
     benchmark.fill(cells[:4], store, load, CPU)

@@ -287,7 +287,7 @@ def test_a_cache_below_a_file(toy, monkeypatch, tmp_path):
 def test_a_damaged_entry_says_how_to_replace_it(toy):
     cache = toy("good")
     fetch("toy")
-    path = cache / "datasets-1" / "toy.npz"
+    path = cache / "datasets-2" / "toy.npz"
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(InputError, match="fetch --force toy"):
         load_cached("toy")

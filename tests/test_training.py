@@ -67,7 +67,7 @@ def test_averaging_and_jitter_change_the_weights(few):
 
 
 def test_the_best_epoch_is_what_comes_back(few):
-    config = PROTOCOLS["fast"].replace(epochs=15, batch_size=8, learning_rate=2e-2, average="none", select="best", grad_clip=0.0)
+    config = PROTOCOLS["fast-laplace"].replace(epochs=15, batch_size=8, learning_rate=2e-2, average="none", select="best", grad_clip=0.0)
     net = build_model(SMALL)
     history = fit_network(net, few, config, validation=few)
     errors = [line["val_mae"] for line in history]
@@ -146,8 +146,9 @@ def test_prediction_does_not_depend_on_the_batch_size(few):
 
 def test_devices_and_precisions(monkeypatch):
     cpu = resolve_device("cpu")
-    for has_amx, expected in ((True, "bf16"), (False, "fp32")):
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda has_amx=has_amx: {"amx_bf16": has_amx}, raising=False)
+    for units, expected in (({"amx_bf16": True}, "bf16"), ({"amx_bf16": False, "avx512_bf16": True}, "bf16"),
+                            ({"avx512_f": True, "avx512_bf16": False}, "fp32"), ({}, "fp32")):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda units=units: units, raising=False)
         assert resolve_precision("auto", cpu) == expected
     for bad in ("warp", "cuda:99"):
         with pytest.raises(InputError, match=bad): resolve_device(bad)
@@ -166,7 +167,8 @@ def test_defaults_are_held_fast():
         "grad_clip": 1.0, "loss": "laplace", "jitter": 0.02, "average": "ema", "select": "last", "optimizer": "adamw",
         "lookahead": 0, "schedule": "one-cycle", "lowest_rate": 0.0, "cycle_epochs": 20, "ema_age": 0.05,
         "average_every": 20, "patience": 5, "batch_rule": "fixed"}
-    assert PROTOCOLS["fast"].digest() == TrainConfig(name="fast").digest() == "44136fa355"
+    assert PROTOCOLS["fast-laplace"].digest() == TrainConfig().digest() == "44136fa355"
+    assert PROTOCOLS["fast"].replace(loss="laplace") == TrainConfig(), "the two differ by the loss alone"
 
 
 def test_stored_scores_name_todays_configurations(root):
