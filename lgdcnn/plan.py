@@ -64,7 +64,7 @@ def family(cell: Cell) -> tuple[str, ...]:  # data sets, the cell's own first
 
 # %% ../nbs/12c_plan.ipynb #0a68b5ad
 SMALL = 10_000  # rows: below, the fast protocol and three seeds are affordable
-MAIN_PROTOCOLS = ("fast", "brief")  # a model counts by the first of them that has all folds
+MAIN_PROTOCOLS = ("fast", "brief", "fast-laplace", "brief-laplace")  # a model counts by the first that has all folds
 ABLATIONS = ("l-g-dcnn-v1", "l-g-dcnn-onehot", "lstm", "gru", "dcnn", "dcnn-k1", "ldcnn", "l-att-res-dcnn",
              "l-g-dcnn-2-units", "l-g-dcnn-6-units", "l-g-dcnn-no-gru", "l-g-dcnn-no-attention", "l-g-dcnn-no-cnn")
 ABLATION_SETS = ("aflow__ael_bulk_modulus_vrh", "aflow__ael_debye_temperature", "aflow__agl_thermal_expansion_300K",
@@ -76,13 +76,17 @@ def by_size(task: str = "regression", below: float = math.inf) -> list[str]:
     chosen = [c for c in cards().values() if c.task == task and c.rows < below]
     return [c.name for c in sorted(chosen, key=lambda c: (c.rows * n_folds(c.name), c.name))]
 
+def _joint() -> list[Cell]:
+    "Return one cell for each family; its siblings are filled by the same run."
+    return [c for names in FAMILIES for c in cells(names[:1], [JOINT], ("fast" if names[0] in by_size(below=SMALL) else "brief",))]
+
 def default_plan() -> list[Cell]:
     "Return all cells worth running, the most valuable first."
     small, peers = by_size(below=SMALL), [*baselines(), *(n for n in MODELS if n not in (MAIN, *ABLATIONS))]
     large, classes = [d for d in by_size() if d not in small], by_size("classification", below=SMALL)
     large_classes = [d for d in by_size("classification") if d not in classes]
     parts = [cells(small, [MAIN]), cells(large, [MAIN], ("brief",)), cells(small, [MAIN], seeds=(1, 2)),
-             cells(small, peers), cells(large, peers, ("brief",)), cells(ABLATION_SETS, ABLATIONS),
+             _joint(), cells(small, peers), cells(large, peers, ("brief",)), cells(ABLATION_SETS, ABLATIONS),
              cells(PAPER_SETS, [MAIN], ("paper",)), cells(classes, [MAIN, *baselines()]),
              cells(large_classes, [MAIN, *baselines()], ("brief",)),
              cells(by_size(below=7000), [MAIN], seeds=(3, 4)), cells(large, [MAIN])]

@@ -48,8 +48,8 @@ def relative_heatmap(view: list[dict],  # of `table_views.relative_mae`
     names, gap = list(PUBLISHED), 0.5
     ours, theirs = _cells_of(view, datasets, list(models)), _cells_of(view, datasets, names)
     first = len(models) + gap
-    brief = {(r["dataset"], r["column"]) for r in view if r["protocol"] == "brief"}
-    slanted = {(i, j) for i, d in enumerate(datasets) for j, m in enumerate(models) if (d, m) in brief}
+    other = {(r["dataset"], r["column"]) for r in view if r["protocol"] not in ("fast", "none", "")}
+    slanted = {(i, j) for i, d in enumerate(datasets) for j, m in enumerate(models) if (d, m) in other}
     _block(ax, ours, 0, slanted); _block(ax, theirs, first)
     labels = [look(m)["label"] + (f", {p} protocol" if p not in ("fast", "none") else "") for m, p in models] + names
     at = [*np.arange(len(models)) + 0.5, *first + np.arange(len(names)) + 0.5]

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['PUBLISHED', 'CRITERION', 'regression_sets', 'short_name', 'plain_unit', 'complete', 'relative_mae', 'ratios',
-           'coverage_by_set', 'error_by_elements', 'majority', 'gaps']
+           'coverage_by_set', 'expected_misses', 'found_misses', 'error_by_elements', 'majority', 'gaps']
 
 # %% ../nbs/12k_table_views.ipynb #afc90067
+import math
 import re
 from collections.abc import Iterable
 
@@ -97,6 +98,21 @@ def coverage_by_set(rows: Iterable[RunRow], model: str = MAIN, protocol: str | N
             lines.append({"dataset": name, "nominal": c, "found": found, "chance": float(chance), "n_test": n_test,
                           "n_val": n_val, "n_runs": len(runs)})
     return lines
+
+# %% ../nbs/12k_table_views.ipynb #2eb21412
+def _beyond(r: dict,  # of `coverage_by_set`
+            distance: float) -> float:
+    "Return the probability that a perfectly calibrated coverage is off by more than `distance`."
+    return math.erfc(distance / (r["chance"] / 1.96) / math.sqrt(2))
+
+def expected_misses(lines: Iterable[dict],  # of `coverage_by_set`
+                    criterion: float = CRITERION) -> float:
+    "Return how many coverages of a perfectly calibrated method would be farther than `criterion` from nominal."
+    return sum(_beyond(r, criterion) for r in lines)
+
+def found_misses(lines: list[dict], risk: float = 0.05) -> list[dict]:
+    "Keep the coverages that chance explains with a probability below `risk`, all of them looked at together."
+    return [r for r in lines if _beyond(r, abs(r["found"] - r["nominal"])) < risk / len(lines)]
 
 # %% ../nbs/12k_table_views.ipynb #b47b4681
 def error_by_elements(rows: Iterable[RunRow], model: str = MAIN, protocol: str | None = None,
