@@ -57,7 +57,8 @@ class Outcome:
 
 def _keep(row: RunRow, predictions: Predictions, keep: str):
     "Return row and predictions as they are to be stored."
-    if keep == "all" or (keep == "some" and (row.model in (MAIN, JOINT) or row.n_test <= KEEP_BELOW)): return row, predictions
+    wanted = row.model in (MAIN, JOINT) or row.n_test <= KEEP_BELOW
+    if keep == "all" or (keep == "some" and wanted): return row, predictions
     return dataclasses.replace(row, predictions=""), None
 
 # %% ../nbs/12f_benchmark.ipynb #40b8ff5f

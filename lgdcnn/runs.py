@@ -22,7 +22,7 @@ from .layers import CompositionTensors
 from .losses import LOSSES
 from .models import build_model, n_parameters
 from .packing import ArraySet
-from .plan import check_model, family, models, networks
+from .plan import check_model, models, networks
 from .registry import cards
 from .results import Cell, Predictions, RunRow, code_version
 from .scores import by_elements, coverage, metrics
@@ -97,7 +97,7 @@ def check_siblings(sets: list[ArraySet], fold: int) -> None:
         return (s.compositions.numbers, s.compositions.fractions, s.compositions.offsets, split.train, split.val, split.test)
     for s in sets[1:]:
         if s.task != sets[0].task or not all(map(np.array_equal, marks(sets[0]), marks(s))):
-            raise InputError(f"{sets[0].name} and {s.name} differ in rows or split: to learn them together would leak test rows")
+            raise InputError(f"{sets[0].name} and {s.name} differ in rows or split: joint training would leak test rows")
 
 class Paused(KeyboardInterrupt):
     "Report a run that was put aside; its checkpoint goes on from there. A kind of Ctrl-C, so training saves it."
