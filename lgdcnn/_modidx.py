@@ -340,6 +340,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'lgdcnn.convergence.RunPlan.key': ('convergence.html#runplan.key', 'lgdcnn/convergence.py'),
                                     'lgdcnn.convergence.RunPlan.train_config': ( 'convergence.html#runplan.train_config',
                                                                                  'lgdcnn/convergence.py'),
+                                    'lgdcnn.convergence._begin': ('convergence.html#_begin', 'lgdcnn/convergence.py'),
                                     'lgdcnn.convergence._check_machine': ('convergence.html#_check_machine', 'lgdcnn/convergence.py'),
                                     'lgdcnn.convergence.append_lines': ('convergence.html#append_lines', 'lgdcnn/convergence.py'),
                                     'lgdcnn.convergence.as_rows': ('convergence.html#as_rows', 'lgdcnn/convergence.py'),

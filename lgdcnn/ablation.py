@@ -40,9 +40,10 @@ def ablation_ratios(records: Iterable[dict],  # of `table.comparison`
     for dataset, of in _alike(records, least).items():
         main = of.pop(MAIN)
         known = main["mae_std"] is not None and main["spread_over"] == "seeds"
+        scatter = lambda r, main=main: main["mae_std"] / main["mae"] * (1 / r["n_runs"] + 1 / main["n_runs"]) ** 0.5
         lines += [{"dataset": dataset, "protocol": r["protocol"], "model": m, "mae": r["mae"], "n_runs": r["n_runs"],
                    "main_mae": main["mae"], "main_runs": main["n_runs"], "ratio": r["mae"] / main["mae"],
-                   "spread": main["mae_std"] / main["mae"] if known else None} for m, r in of.items()]
+                   "spread": scatter(r) if known else None} for m, r in of.items()]
     return lines
 
 # %% ../nbs/14f_ablation.ipynb #4d1add15
@@ -75,4 +76,4 @@ def ablation_plot(lines: Sequence[dict],  # of `ablation_ratios`
 def _draw_band(ax, lines: Sequence[dict], spread: float) -> None:
     "Shade what the seeds of the main network leave open, and say of how many."
     n = next(r["main_runs"] for r in lines if r["spread"] == spread)
-    ax.axvspan(1 - spread, 1 + spread, color="0.9", lw=0, zorder=0, label=f"L-G-DCNN, ±1 s.d. of {n} seeds")
+    ax.axvspan(1 - 2 * spread, 1 + 2 * spread, color="0.9", lw=0, zorder=0, label=f"±2 s.d. of a ratio, from {n} seeds")

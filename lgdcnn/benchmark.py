@@ -80,13 +80,15 @@ def fill(plan: Iterable[Cell],
     for cell in plan:
         part = in_parts and cell.model in networks()
         why = _why_not(cell, store, rows, machine, end - time.monotonic(), force, part)
-        if not why and not claims.take(cell): why = "in work elsewhere"
+        claim = dataclasses.replace(cell, dataset=family(cell)[0]) if not why else cell  # siblings are one piece of work
+        if not why and not claims.take(claim): why = "in work elsewhere"
         if why: outcome.skip(why); continue
         try:
             if store.has(cell) and not force: outcome.skip("done before"); continue  # finished while we waited
             note(f"{cell.id}: begun")
             saved = _checkpoint(store, cell) if part else None
-            for row, predictions in run_family(cell, list(map(load, family(cell))), machine, saved, end):
+            made = run_family(cell, list(map(load, family(cell))), machine, saved, end)
+            for row, predictions in sorted(made, key=lambda pair: pair[0].cell == cell):  # own row last: then all are there
                 store.write(*_keep(row, predictions, keep))
                 rows.append(row); outcome.done.append(row)
                 note(_line(row))
@@ -97,7 +99,7 @@ def fill(plan: Iterable[Cell],
         except Exception as e:
             outcome.failed.append((cell, f"{type(e).__name__}: {e}"))
             note(f"{cell.id}: failed, {type(e).__name__}: {e}")
-        finally: claims.release(cell)
+        finally: claims.release(claim)
     return outcome
 
 def _why_not(cell, store, rows, machine, left: float, force: bool, part: bool) -> str:

@@ -6,6 +6,8 @@
 __all__ = ['RunPlan', 'provenance', 'append_lines', 'read_lines', 'is_stored', 'as_rows', 'learning_history', 'run_convergence']
 
 # %% ../nbs/13e_convergence.ipynb #07688e33
+import contextlib
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -65,11 +67,19 @@ def append_lines(path: str | Path, table: pd.DataFrame) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     text = table.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode()
     head, _, lines = text.partition(b"\n")
+    if not path.exists(): _begin(path, head + b"\n")
     with open(path, "a+b", buffering=0) as f:  # unbuffered: one write stays one
         f.seek(0)
-        known = f.readline().rstrip(b"\n")
-        if known not in (b"", head): raise InputError(f"{path} has other columns than this version writes: move it away")
-        f.write(lines if known else text)
+        if f.readline().rstrip(b"\n") != head:
+            raise InputError(f"{path} has other columns than this version writes: move it away")
+        f.write(lines)
+
+def _begin(path: Path, head: bytes) -> None:
+    "Make a file that holds a header, unless another process was quicker."
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part.write_bytes(head)
+    with contextlib.suppress(FileExistsError): os.link(part, path)  # whole or not at all, and never over another
+    part.unlink()
 
 def read_lines(path: str | Path) -> pd.DataFrame:  # without columns if there is nothing yet
     "Read what `append_lines` wrote."

@@ -55,11 +55,11 @@ def cells(datasets: Iterable[str], names: Iterable[str], protocols=("fast",), se
 FAMILIES = (("aflow__ael_bulk_modulus_vrh", "aflow__ael_debye_temperature", "aflow__ael_shear_modulus_vrh"),
             ("matbench_log_gvrh", "matbench_log_kvrh"), ("mp_e_hull", "mp_mu_b"), ("CritExam__Ed", "CritExam__Ef"))
 
-def family(cell: Cell) -> tuple[str, ...]:  # data sets, the cell's own first
+def family(cell: Cell) -> tuple[str, ...]:  # data sets, in the same order for all siblings
     "Name the data sets that a cell learns together; raises `InputError` for a joint cell of a set without siblings."
     if cell.model != JOINT: return (cell.dataset,)
     for names in FAMILIES:
-        if cell.dataset in names: return (cell.dataset, *(n for n in names if n != cell.dataset))
+        if cell.dataset in names: return names
     raise InputError(f"{cell.dataset} has no siblings to learn with: families are {'; '.join(map(', '.join, FAMILIES))}")
 
 # %% ../nbs/12c_plan.ipynb #0a68b5ad

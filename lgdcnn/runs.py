@@ -22,7 +22,7 @@ from .layers import CompositionTensors
 from .losses import LOSSES
 from .models import build_model, n_parameters
 from .packing import ArraySet
-from .plan import check_model, models, networks
+from .plan import check_model, family, models, networks
 from .registry import cards
 from .results import Cell, Predictions, RunRow, code_version
 from .scores import by_elements, coverage, metrics
@@ -34,6 +34,8 @@ def impossible(cell: Cell) -> str:  # the reason, or ""
     "Say why a cell cannot be run here."
     check_model(cell.model)
     if cell.model in networks(): choose(cell.protocol, PROTOCOLS, "protocol")
+    try: family(cell)
+    except InputError as e: return str(e)
     classes = cell.dataset in cards() and cards()[cell.dataset].task == "classification"
     if classes and cell.model in networks() and "bce" not in LOSSES: return "networks have no loss for classes yet"
     return ""
@@ -106,7 +108,7 @@ def resumable() -> bool:
     "Tell whether training keeps checkpoints."
     return "checkpoint" in inspect.signature(fit_network).parameters
 
-def fit_cell_network(cell: Cell, sets: list[ArraySet],  # the cell's own first, then siblings to learn with it
+def fit_cell_network(cell: Cell, sets: list[ArraySet],  # the cell's own, or its whole family
                      machine: Machine,
                      checkpoint: Path | None = None,  # file to go on from and to save to
                      end: float = math.inf,  # `time.monotonic()` at which to put the run aside
@@ -149,10 +151,10 @@ def fit_cell_baseline(cell: Cell, data: ArraySet, machine: Machine) -> Fit:
     return Fit(answer(split.val), answer(split.test), seconds)
 
 # %% ../nbs/12e_runs.ipynb #de3df1d2
-def run_family(cell: Cell, sets: list[ArraySet],  # the cell's own first, then siblings to learn with it
+def run_family(cell: Cell, sets: list[ArraySet],  # the cell's own, or its whole family
                machine: Machine, checkpoint: Path | None = None,
                end: float = math.inf) -> list[tuple[RunRow, Predictions]]:  # one pair for each set
-    "Train, predict and score a cell and its siblings; raises `TrainingError` for predictions that are no numbers."
+    "Train, predict and score a cell and its siblings, each with the seconds of the whole training; raises `TrainingError`."
     for data in sets:
         if not 0 <= cell.fold < len(data.splits):
             raise InputError(f"fold {cell.fold} of {data.name} does not exist: it has {len(data.splits)}")

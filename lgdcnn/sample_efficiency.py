@@ -7,6 +7,8 @@ __all__ = ['FRACTIONS', 'SamplePlan', 'divide', 'part', 'Trained', 'learn', 'sco
            'run_sample_efficiency']
 
 # %% ../nbs/13f_sample_efficiency.ipynb #5839a7fb
+import hashlib
+import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -142,7 +144,8 @@ def _checkpoint(folder: Path, key: dict) -> Path:
     work = folder / "work"
     work.mkdir(parents=True, exist_ok=True)
     if not (work / ".gitignore").exists(): (work / ".gitignore").write_text("*\n")
-    return work / f"{key['model']}.{key['protocol']}.{key['fraction']:g}.seed{key['seed']}.npz"
+    name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]  # all that decides a run decides it
+    return work / f"{name}.npz"
 
 def run_sample_efficiency(results: str | Path,  # tables are written to the folder `sample_efficiency` in it
                           plan: SamplePlan = SamplePlan(),

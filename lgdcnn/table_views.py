@@ -102,12 +102,12 @@ def coverage_by_set(rows: Iterable[RunRow], model: str = MAIN, protocol: str | N
 # %% ../nbs/12k_table_views.ipynb #2eb21412
 def _beyond(r: dict,  # of `coverage_by_set`
             distance: float) -> float:
-    "Return the probability that a perfectly calibrated coverage is off by more than `distance`."
+    "Return the probability that chance alone, in test and validation rows, moves a coverage by more than `distance`."
     return math.erfc(distance / (r["chance"] / 1.96) / math.sqrt(2))
 
 def expected_misses(lines: Iterable[dict],  # of `coverage_by_set`
                     criterion: float = CRITERION) -> float:
-    "Return how many coverages of a perfectly calibrated method would be farther than `criterion` from nominal."
+    "Return how many coverages chance alone would put farther than `criterion` from nominal."
     return sum(_beyond(r, criterion) for r in lines)
 
 def found_misses(lines: list[dict], risk: float = 0.05) -> list[dict]:

@@ -26,7 +26,9 @@ from lgdcnn.config import InputError
 from lgdcnn.datasets import load_dataset
 from lgdcnn.fetching import FetchError, fetch, pip_download
 from lgdcnn.packing import load_pack
+from lgdcnn.plan import FAMILIES
 from lgdcnn.registry import cards
+from lgdcnn.runs import check_siblings
 
 pytestmark = pytest.mark.data
 
@@ -341,3 +343,10 @@ def test_the_second_source_brings_the_same(wheel, benchmarks, tmp_path, monkeypa
         a = load_pack(tmp_path / "datasets-2" / f"{name}.npz")[name]
         b = load_pack(Path(benchmarks.cache, "datasets-2", f"{name}.npz"))[name]
         assert a.formulas == b.formulas and np.array_equal(a.target, b.target) and a.compositions == b.compositions
+
+
+@pytest.mark.parametrize("names", FAMILIES, ids=lambda names: names[0])
+def test_families_share_rows_and_splits(names):
+    """What is learnt together must be the same compounds, split alike: else a test row of one would train another."""
+    sets = [load_dataset(name).to_arrays() for name in names]
+    for fold in range(len(sets[0].splits)): check_siblings(sets, fold)
