@@ -26,6 +26,7 @@ from .datasets import Dataset, load_dataset
 from .estimator import LGDCNNRegressor
 from .losses import METRICS
 from .models import n_parameters
+from .training import resolve_device, resolve_precision
 
 # %% ../nbs/13a_demo.ipynb #f5c5fa4d
 @dataclass(frozen=True)
@@ -58,7 +59,8 @@ def environment() -> dict:
     packages = ("lgdcnn", "torch", "numpy", "pandas", "scikit-learn", "pymatgen")
     versions = {p: metadata.version(p) for p in packages}
     return {"commit": _commit(), "python": platform.python_version(), "machine": platform.machine(),
-            "threads": torch.get_num_threads(), "precision": resolve_precision("auto", resolve_device()), "versions": {k: v.split("+")[0] for k, v in versions.items()}}
+            "threads": torch.get_num_threads(), "precision": resolve_precision("auto", resolve_device()),
+            "versions": {k: v.split("+")[0] for k, v in versions.items()}}
 
 # %% ../nbs/13a_demo.ipynb #94764c49
 def _score(ds: Dataset, model: str, seed: int, y_pred: np.ndarray, seconds: float, **more) -> dict:
