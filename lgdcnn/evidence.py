@@ -103,7 +103,8 @@ def write_evidence(store: ResultStore, load: Callable[[str], ArraySet],
     for r in read_evidence(folder): known.setdefault(r["dataset"], []).append(r)
     for name, rows in _by_set(store, model, protocol).items():
         path, old = folder / "points" / f"{name}.csv", known.get(name, [])
-        fresh = [r.predictions for r in rows] == [r["predictions"] for r in old] and path.is_file()
+        known_as = [(r["protocol"], r["predictions"]) for r in old]  # a protocol may have been renamed
+        fresh = [(r.protocol, r.predictions) for r in rows] == known_as and path.is_file()
         if fresh: lines += old
         else:
             note(name)

@@ -167,8 +167,8 @@ def test_names_are_told_apart():
 
 
 def test_evidence_is_that_of_the_stored_runs(root, stored):
-    kept = {(r.dataset, r.fold, r.seed): r for r in leading(stored) if r.task == "regression" and r.predictions}
-    lines = {(r["dataset"], r["fold"], r["seed"]): r for r in read_evidence(folders(root / "results")[0] / "table")}
+    kept = {(r.dataset, r.protocol, r.fold, r.seed): r for r in leading(stored) if r.task == "regression" and r.predictions}
+    lines = {(r["dataset"], r["protocol"], r["fold"], r["seed"]): r for r in read_evidence(folders(root / "results")[0] / "table")}
     made_by = list_figures()["fig22_parity_table"].parameters["made_by"]
     assert {k: r.predictions for k, r in kept.items()} == {k: r["predictions"] for k, r in lines.items()}, f"run {made_by}"
     for k, r in kept.items():
