@@ -481,6 +481,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'lgdcnn.evidence': { 'lgdcnn.evidence._by_set': ('evidence.html#_by_set', 'lgdcnn/evidence.py'),
                                  'lgdcnn.evidence._of_set': ('evidence.html#_of_set', 'lgdcnn/evidence.py'),
                                  'lgdcnn.evidence.describe': ('evidence.html#describe', 'lgdcnn/evidence.py'),
+                                 'lgdcnn.evidence.difference_over_seeds': ('evidence.html#difference_over_seeds', 'lgdcnn/evidence.py'),
                                  'lgdcnn.evidence.interval_factor': ('evidence.html#interval_factor', 'lgdcnn/evidence.py'),
                                  'lgdcnn.evidence.read_evidence': ('evidence.html#read_evidence', 'lgdcnn/evidence.py'),
                                  'lgdcnn.evidence.sample_points': ('evidence.html#sample_points', 'lgdcnn/evidence.py'),
