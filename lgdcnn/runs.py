@@ -155,6 +155,7 @@ def run_family(cell: Cell, sets: list[ArraySet],  # the cell's own, or its whole
                machine: Machine, checkpoint: Path | None = None,
                end: float = math.inf) -> list[tuple[RunRow, Predictions]]:  # one pair for each set
     "Train, predict and score a cell and its siblings, each with the seconds of the whole training; raises `TrainingError`."
+    code_version()  # remembered from here on: files may change while a training lasts
     for data in sets:
         if not 0 <= cell.fold < len(data.splits):
             raise InputError(f"fold {cell.fold} of {data.name} does not exist: it has {len(data.splits)}")
