@@ -121,6 +121,7 @@ def table(dataset, model, against, averages, form, pack, results) -> None:
     "Show what was measured beside what was published."
     from lgdcnn import table as t
     from lgdcnn.benchmark import loader, results_folder
+    from lgdcnn.plan import MAIN, OWN
     from lgdcnn.results import ResultStore
     store, load = ResultStore(results_folder(results)), loader(pack)
     if against:
@@ -129,7 +130,7 @@ def table(dataset, model, against, averages, form, pack, results) -> None:
         return
     rows = store.rows()
     records = t.comparison(rows)
-    _note(t.verdict(records))
+    for name in (MAIN, OWN): _note(t.verdict(records, name))
     records = t.with_empty(records, rows)
     click.echo(t.render(_chosen(records + (t.averaged(store, load) if averages else []), dataset, model), form))
 

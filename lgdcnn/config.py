@@ -84,7 +84,7 @@ class ModelConfig(Config):
     channel_pool: int = 1            # largest of so many neighbouring channels goes on to the head
     n_targets: int = 1               # properties predicted together
     dropout: float = 0.0             # share of channels zeroed in training, where a stage has dropout
-    fraction: str = "sinusoid"       # the fraction is added as "sinusoid", or a "channel" of its own
+    fraction: str = "sinusoid"       # the fraction is added as "sinusoid" or "smooth"ly, or a "channel" of its own
     pooling: str = "mean"            # elements become a formula by their "mean", or by "attention"
     n_extra: int = 0                 # numeric columns beside the formula, see `lgdcnn.extra`
 
@@ -114,6 +114,7 @@ MODELS = {m.name: m for m in (
     _FUSED.replace(name="l-g-dcnn-no-gru", stages=("lstm", "attention", "attention", "dcnn")),
     _FUSED.replace(name="l-g-dcnn-no-attention", stages=("lstm", "gru", "dcnn")),
     _FUSED.replace(name="l-g-dcnn-no-cnn", stages=("lstm", "attention", "gru", "attention")),
+    _FUSED.replace(name="l-g-dcnn-smooth", fraction="smooth"),
     ModelConfig("crabnet-style", stages=(*(f"self-attention:{k}" for k in (1, 2, 3)), "residual"), resolution=5000,
                 dropout=0.1),
     ModelConfig("roost-style", stages=tuple(f"message:{k}" for k in (1, 2, 3)), d_model=64, fraction="channel",

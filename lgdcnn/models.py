@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from . import layers, peer_layers
 from .config import InputError, ModelConfig, choose
 from .elements import element_table
-from .layers import Embedder, Head, Packed
+from .layers import Embedder, Head, Packed, SmoothEmbedder
 
 # %% ../nbs/05_models.ipynb #f7a18e96
 STAGES = {"lstm": layers.LSTM, "gru": layers.GRU, "attention": layers.Attention, "dcnn": layers.DCNN,
           "self-attention": peer_layers.SelfAttention, "residual": peer_layers.Residual,
           "message": peer_layers.MessagePassing}
 
-EMBEDDERS = {"sinusoid": Embedder, "channel": peer_layers.ChannelEmbedder}
+EMBEDDERS = {"sinusoid": Embedder, "smooth": SmoothEmbedder, "channel": peer_layers.ChannelEmbedder}
 HEADS = {"mean": Head, "attention": peer_layers.AttentionHead}
 
 # %% ../nbs/05_models.ipynb #aa402ff5

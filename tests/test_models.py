@@ -1,4 +1,6 @@
 "What must hold for every network, whatever its weights."
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 
 from lgdcnn.composition import SYMBOLS, featurize
 from lgdcnn.config import MODELS, InputError
-from lgdcnn.layers import Attention, CompositionTensors, ElementConv, collect, jitter, spread
+from lgdcnn.layers import Attention, CompositionTensors, ElementConv, SmoothFraction, collect, jitter, spread
 from lgdcnn.models import build_model, n_parameters
 
 # Narrow versions for the many random cases; test_full_width repeats the main truths with the networks as they are used.
@@ -169,6 +171,7 @@ SIZES = {  # trainable parameters added up by hand: embedding with two scales, s
     "l-g-dcnn-no-gru": 8_635_911 - 1_182_720,
     "l-g-dcnn-no-attention": 8_635_911 - 263_169,
     "l-g-dcnn-no-cnn": 8_635_911 - 7 * 786_944,
+    "l-g-dcnn-smooth": 8_635_911 - 2 + 3 * 512 + 512,  # a linear map instead of two scales
     "crabnet-style": 102_912 + 3
     + 3 * (4 * (512 * 512 + 512) + (512 * 2048 + 2048) + (2048 * 512 + 512) + 2 * 2 * 512)  # attention, dense, norms
     + 2 * (512 * 1024 + 1024 * 512 + 512 * 256 + 256 * 128) + 1024 + 512 + 256 + 128        # with shortcuts
@@ -191,6 +194,29 @@ def test_v1_adds_and_pools():
     out = dict(net.outputs(packed))
     total = out["dcnn"] + out["attention-1"] + out["attention-2"]
     assert torch.equal(out["merged"], total.unflatten(1, (-1, 3)).amax(2))
+
+
+def test_smooth_fractions_by_hand():
+    encoding = SmoothFraction(3)
+    with torch.no_grad():
+        encoding.linear.weight.copy_(torch.eye(3))
+        encoding.linear.bias.zero_()
+    f = torch.tensor([1.0, 0.25])
+    expected = torch.tensor([[2.0, 1.0, 0.0], [0.5, 0.5, math.log(0.25) / 2]])
+    with torch.autocast("cpu", torch.bfloat16): assert torch.allclose(encoding(f), expected, atol=1e-6)  # in float32
+
+
+def test_only_the_smooth_network_answers_a_small_change_with_a_small_one():
+    def change(name):
+        here, near, far = predict(build_model(MODELS[name]).eval(), ["Ti0.300O0.700", "Ti0.303O0.697", "Ti0.1O0.9"])[:, 0]
+        return abs(near - here) / abs(far - here)
+    assert change("l-g-dcnn-smooth") < 0.05 < change("l-g-dcnn")
+
+
+def test_smooth_network_survives_padding():
+    data = CompositionTensors(featurize(["NaCl", "Fe2O3", "SrTiO3"]), pad_to=4)
+    mean, log_scale = build_model(MODELS["l-g-dcnn-smooth"])(data.pack(torch.arange(3)))
+    assert mean.isfinite().all() and log_scale.isfinite().all()
 
 
 def test_shared_attention_is_one_module():
