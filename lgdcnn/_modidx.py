@@ -1025,6 +1025,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'lgdcnn.training._step': ('training.html#_step', 'lgdcnn/training.py'),
                                  'lgdcnn.training._take_step': ('training.html#_take_step', 'lgdcnn/training.py'),
                                  'lgdcnn.training.autocast': ('training.html#autocast', 'lgdcnn/training.py'),
+                                 'lgdcnn.training.bf16_units': ('training.html#bf16_units', 'lgdcnn/training.py'),
                                  'lgdcnn.training.epoch_batches': ('training.html#epoch_batches', 'lgdcnn/training.py'),
                                  'lgdcnn.training.fit_network': ('training.html#fit_network', 'lgdcnn/training.py'),
                                  'lgdcnn.training.mean_absolute_error': ('training.html#mean_absolute_error', 'lgdcnn/training.py'),
