@@ -84,11 +84,10 @@ def _joint() -> list[Cell]:
 
 def default_plan() -> list[Cell]:
     "Return all cells worth running, the most valuable first."
-    small, peers = by_size(below=SMALL), [*baselines(), *(n for n in MODELS if n not in (MAIN, OWN, *ABLATIONS))]
+    small, peers = by_size(below=SMALL), [*baselines(), *(n for n in MODELS if n not in (MAIN, *ABLATIONS))]
     large, classes = [d for d in by_size() if d not in small], by_size("classification", below=SMALL)
     large_classes = [d for d in by_size("classification") if d not in classes]
-    parts = [*(c for m in (MAIN, OWN) for c in (cells(small, [m]), cells(large, [m], ("brief",)))),
-             cells(small, [MAIN, OWN], seeds=(1, 2)),
+    parts = [cells(small, [MAIN]), cells(large, [MAIN], ("brief",)), cells(small, [MAIN], seeds=(1, 2)),
              _joint(), cells(small, peers), cells(large, peers, ("brief",)), cells(ABLATION_SETS, ABLATIONS),
              cells(PAPER_SETS, [MAIN], ("paper",)), cells(classes, [MAIN, *baselines()]),
              cells(large_classes, [MAIN, *baselines()], ("brief",)),
