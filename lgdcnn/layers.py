@@ -253,6 +253,19 @@ class ElementConv(nn.Module):
             tensors = [t.to(torch.get_autocast_dtype(x.device.type)) for t in tensors]
         return _ElementConv.apply(*tensors, [(s, *pairs(packed, s)) for s in shifts])
 
+    def mapped(self, matrix: Tensor,  # (k, d_out)
+               x: Tensor, packed: Packed) -> Tensor:  # (T, k), float32
+        "Return `self(x, packed) @ matrix.T` at the price of a convolution to k channels."
+        with torch.autocast(x.device.type, enabled=False):
+            weight, bias = (matrix @ t for t in (self.linear.weight, self.linear.bias))  # (k, kernel * d_in), (k,)
+        centre = self.kernel // 2
+        taps = F.linear(x, weight.view(-1, x.shape[1])).float().unflatten(1, (-1, self.kernel))  # (T, k, kernel)
+        y = taps[..., centre] + bias
+        for s in range(1, min(centre, len(packed.sizes) - 1) + 1):
+            start, rows = pairs(packed, s)
+            y = (y + F.pad(taps[rows, :, centre - s], (0, 0, start, 0))).index_add(0, rows, taps[start:, :, centre + s])
+        return y
+
 # %% ../nbs/04_layers.ipynb #23a8452f
 class ResidualUnit(nn.Module):
     "Add two convolutions, each after a ReLU, to the identity."
@@ -260,10 +273,12 @@ class ResidualUnit(nn.Module):
         super().__init__()
         self.convs = nn.ModuleList(ElementConv(width, width, kernel) for _ in range(2))
 
+    def inner(self, x: Tensor, packed: Packed) -> Tensor:
+        "Return what enters the second convolution."
+        return self.convs[0](x.relu(), packed).relu()
+
     def forward(self, x: Tensor, packed: Packed) -> Tensor:
-        h = x
-        for conv in self.convs: h = conv(h.relu(), packed)
-        return x + h
+        return x + self.convs[1](self.inner(x, packed), packed)
 
 class DCNN(nn.Module):
     "Convolve, then pass residual units."
@@ -273,10 +288,15 @@ class DCNN(nn.Module):
         self.units = nn.ModuleList(ResidualUnit(config.conv_width, config.kernel) for _ in range(config.n_units))
         self.d_out = config.conv_width
 
-    def forward(self, x: Tensor, packed: Packed) -> Tensor:
+    def unfinished(self, x: Tensor, packed: Packed) -> tuple[Tensor, ElementConv, Tensor]:  # x, conv, h
+        "Do all but the last convolution: the result is x + conv(h)."
         x = self.first(x, packed)
-        for unit in self.units: x = unit(x, packed)
-        return x
+        for unit in self.units[:-1]: x = unit(x, packed)
+        return x, self.units[-1].convs[1], self.units[-1].inner(x, packed)
+
+    def forward(self, x: Tensor, packed: Packed) -> Tensor:
+        x, last, h = self.unfinished(x, packed)
+        return x + last(h, packed)
 
 # %% ../nbs/04_layers.ipynb #e813120b
 def _sum_real(x: Tensor, packed: Packed) -> Tensor:  # (T, c) -> (B, c)
@@ -290,7 +310,14 @@ class Head(nn.Module):
         super().__init__()
         self.linear = nn.Linear(d_in, 3 * n_targets)
 
-    def forward(self, x: Tensor, packed: Packed) -> tuple[Tensor, Tensor]:  # two (B, n_targets)
-        votes = _sum_real(self.linear(x).float(), packed) / packed.n_elements[:, None]
-        value, log_scale, gate = votes.chunk(3, dim=1)
+    def decide(self, votes: Tensor, packed: Packed) -> tuple[Tensor, Tensor]:  # (T, 3 n_targets) -> two (B, n_targets)
+        "Average votes, and let the gate rule on the value."
+        value, log_scale, gate = (_sum_real(votes.float(), packed) / packed.n_elements[:, None]).chunk(3, dim=1)
         return value * gate.sigmoid(), log_scale
+
+    def forward(self, x: Tensor, packed: Packed) -> tuple[Tensor, Tensor]:  # two (B, n_targets)
+        return self.decide(self.linear(x), packed)
+
+    def through(self, x: Tensor, last: ElementConv, h: Tensor, packed: Packed) -> tuple[Tensor, Tensor]:
+        "Return `self(x + last(h))` without the result of the last convolution."
+        return self.decide(self.linear(x).float() + last.mapped(self.linear.weight, h, packed), packed)

@@ -7,6 +7,7 @@ __all__ = ['STAGES', 'EMBEDDERS', 'HEADS', 'layer_names', 'CompositionNetwork', 
 
 # %% ../nbs/05_models.ipynb #7061c54b
 from collections.abc import Iterator
+from itertools import islice
 
 import torch
 from torch import Tensor, nn
@@ -51,6 +52,9 @@ class CompositionNetwork(nn.Module):
         if config.add or config.channel_pool > 1: self.layer_names += ("merged",)
         self.head = choose(config.pooling, HEADS, "pooling")(width // config.channel_pool, config.n_targets)
         self.extra = nn.Linear(config.n_extra, config.d_model) if config.n_extra else None
+        # the head may pass the last convolution, where nothing stands between them and it has fewer channels
+        self.through = (type(self.head) is Head and hasattr(self.stages[name], "unfinished")
+                        and "merged" not in self.layer_names and 3 * config.n_targets < width)
 
     def _check_merge(self, width: int) -> None:
         "Raise `InputError` for layers that cannot be added or pooled."
@@ -84,8 +88,12 @@ class CompositionNetwork(nn.Module):
         return nn.functional.max_pool1d(x, self.config.channel_pool)
 
     def forward(self, packed: Packed) -> tuple[Tensor, Tensor]:  # mu and log-scale, (B, n_targets)
-        *_, (_, x) = self.outputs(packed)
-        results = self.head(x, packed)
+        if self.through:
+            *_, (_, x) = islice(self.outputs(packed), len(self.config.stages))  # all but the last stage
+            results = self.head.through(*self.stages[self.config.stages[-1]].unfinished(x, packed), packed)
+        else:
+            *_, (_, x) = self.outputs(packed)
+            results = self.head(x, packed)
         return tuple(torch.empty_like(r).index_copy(0, packed.order, r) for r in results)
 
 # %% ../nbs/05_models.ipynb #edb4bf3d

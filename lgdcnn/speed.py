@@ -86,13 +86,14 @@ def operations(network: CompositionNetwork,
                n_elements: np.ndarray,  # of each formula
               ) -> float:  # of one forward pass
     "Count the operations that L-G-DCNN needs, without any for padding."
-    rows, formulas = int(n_elements.sum()), len(n_elements)
-    convs = [c for m in network.modules() if m.__class__.__name__ == "ElementConv" for c in [m.linear.weight]]
-    stages = {name: sum(p.numel() for p in m.parameters() if p.ndim > 1) for name, m in network.stages.items()}
-    twice = stages.get("attention", 0) * (network.config.stages.count("attention") - 1)
-    others = sum(v for k, v in stages.items() if k != "dcnn") + twice
-    taps = sum(w.numel() / 3 * (3 * rows - 2 * formulas) for w in convs)  # kernel 3: two are missing in each
-    return 2 * (rows * others + taps)
+    rows, formulas, stages = int(n_elements.sum()), len(n_elements), network.stages
+    matrices = [(name, p) for name, p in stages.named_parameters() if p.ndim > 1]
+    convs = [p.numel() for name, p in matrices if name.startswith("dcnn")][:-1]
+    states = [p.numel() for name, p in matrices if "weight_hh" in name]  # of both directions
+    inputs = [p.numel() * network.config.stages.count(name.split(".")[0]) for name, p in matrices
+              if not name.startswith("dcnn") and "weight_hh" not in name]
+    taps = sum(convs) / 3 * (3 * rows - 2 * formulas)  # kernel 3: two are missing in each formula
+    return 2 * (rows * sum(inputs) + (rows - formulas) * sum(states) + taps)
 
 def product_rate(device: torch.device, dtype: torch.dtype, size: int = 1536) -> float:  # operations per second
     "Measure the machine's own rate of matrix products."
