@@ -85,7 +85,7 @@ class ModelConfig(Config):
     n_targets: int = 1               # properties predicted together
     dropout: float = 0.0             # share of channels zeroed in training, where a stage has dropout
     fraction: str = "sinusoid"       # the fraction is added as "sinusoid" or "smooth"ly, or a "channel" of its own
-    pooling: str = "mean"            # elements become a formula by their "mean", or by "attention"
+    pooling: str = "mean"            # elements become a formula by their "mean", by "fraction" or by "attention"
     n_extra: int = 0                 # numeric columns beside the formula, see `lgdcnn.extra`
 
     def __post_init__(self):

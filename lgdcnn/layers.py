@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Packed', 'spread', 'collect', 'CompositionTensors', 'jitter', 'FractionEncoding', 'Embedder', 'SmoothFraction',
            'SmoothEmbedder', 'Recurrent', 'LSTM', 'GRU', 'Attention', 'pairs', 'ElementConv', 'ResidualUnit', 'DCNN',
-           'Head']
+           'Head', 'FractionHead']
 
 # %% ../nbs/04_layers.ipynb #8d63e6e6
 import math
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from .config import InputError
+from .recurrence import read_both_ways
 
 # %% ../nbs/04_layers.ipynb #a5156fe4
 @dataclass(frozen=True)
@@ -175,6 +176,7 @@ class Recurrent(nn.Module):
         self.d_out = config.d_model
 
     def forward(self, x: Tensor, packed: Packed) -> Tensor:
+        if x.device.type == "cpu": return read_both_ways(self.rnn, x, packed.sizes)
         return self.rnn(PackedSequence(x, torch.tensor(packed.sizes)))[0].data
 
 class LSTM(Recurrent): cell = nn.LSTM
@@ -310,9 +312,13 @@ class Head(nn.Module):
         super().__init__()
         self.linear = nn.Linear(d_in, 3 * n_targets)
 
+    def average(self, votes: Tensor, packed: Packed) -> Tensor:  # (T, c) -> (B, c)
+        "Give every element the same weight."
+        return _sum_real(votes, packed) / packed.n_elements[:, None]
+
     def decide(self, votes: Tensor, packed: Packed) -> tuple[Tensor, Tensor]:  # (T, 3 n_targets) -> two (B, n_targets)
         "Average votes, and let the gate rule on the value."
-        value, log_scale, gate = (_sum_real(votes.float(), packed) / packed.n_elements[:, None]).chunk(3, dim=1)
+        value, log_scale, gate = self.average(votes.float(), packed).chunk(3, dim=1)
         return value * gate.sigmoid(), log_scale
 
     def forward(self, x: Tensor, packed: Packed) -> tuple[Tensor, Tensor]:  # two (B, n_targets)
@@ -321,3 +327,9 @@ class Head(nn.Module):
     def through(self, x: Tensor, last: ElementConv, h: Tensor, packed: Packed) -> tuple[Tensor, Tensor]:
         "Return `self(x + last(h))` without the result of the last convolution."
         return self.decide(self.linear(x).float() + last.mapped(self.linear.weight, h, packed), packed)
+
+class FractionHead(Head):
+    "Average the elements' votes by their fractions."
+    def average(self, votes: Tensor, packed: Packed) -> Tensor:  # (T, c) -> (B, c)
+        "Weigh each element by its fraction."
+        return _sum_real(votes * packed.fractions[:, None], packed)

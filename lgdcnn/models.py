@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from . import layers, peer_layers
 from .config import InputError, ModelConfig, choose
 from .elements import element_table
-from .layers import Embedder, Head, Packed, SmoothEmbedder
+from .layers import Embedder, FractionHead, Head, Packed, SmoothEmbedder
 
 # %% ../nbs/05_models.ipynb #f7a18e96
 STAGES = {"lstm": layers.LSTM, "gru": layers.GRU, "attention": layers.Attention, "dcnn": layers.DCNN,
@@ -23,7 +23,7 @@ STAGES = {"lstm": layers.LSTM, "gru": layers.GRU, "attention": layers.Attention,
           "message": peer_layers.MessagePassing}
 
 EMBEDDERS = {"sinusoid": Embedder, "smooth": SmoothEmbedder, "channel": peer_layers.ChannelEmbedder}
-HEADS = {"mean": Head, "attention": peer_layers.AttentionHead}
+HEADS = {"mean": Head, "fraction": FractionHead, "attention": peer_layers.AttentionHead}
 
 # %% ../nbs/05_models.ipynb #aa402ff5
 def layer_names(stages: tuple[str, ...]) -> tuple[str, ...]:  # one for each place, after "input"
@@ -53,7 +53,7 @@ class CompositionNetwork(nn.Module):
         self.head = choose(config.pooling, HEADS, "pooling")(width // config.channel_pool, config.n_targets)
         self.extra = nn.Linear(config.n_extra, config.d_model) if config.n_extra else None
         # the head may pass the last convolution, where nothing stands between them and it has fewer channels
-        self.through = (type(self.head) is Head and hasattr(self.stages[name], "unfinished")
+        self.through = (isinstance(self.head, Head) and hasattr(self.stages[name], "unfinished")
                         and "merged" not in self.layer_names and 3 * config.n_targets < width)
 
     def _check_merge(self, width: int) -> None:
