@@ -130,7 +130,7 @@ def table(dataset, model, against, averages, form, pack, results) -> None:
         return
     rows = store.rows()
     records = t.comparison(rows)
-    for name in (MAIN, OWN): _note(t.verdict(records, name))
+    for name in (MAIN, *OWN): _note(t.verdict(records, name))
     records = t.with_empty(records, rows)
     click.echo(t.render(_chosen(records + (t.averaged(store, load) if averages else []), dataset, model), form))
 

@@ -13,7 +13,6 @@ import torch
 
 from .composition import SYMBOLS, Compositions, featurize
 from .config import InputError
-from .layers import spread
 from .tables import check_formulas
 
 # %% ../nbs/09e_explanation.ipynb #68366ee7
@@ -32,7 +31,7 @@ def _check_sum(model) -> None:
         raise InputError("a classifier cannot be split into contributions: they add up to a number, not to a class")
     if model.config_.n_targets != 1:
         raise InputError(f"a model of {model.config_.n_targets} targets cannot be explained: train one model for each")
-    if model.config_.pooling != "mean":
+    if model.config_.pooling not in ("mean", "fraction"):
         raise InputError(f"{model.config_.name!r} pools its elements by {model.config_.pooling}: "
                          "there is no sum over elements")
 
@@ -57,14 +56,13 @@ def _batches(model, c: Compositions) -> Iterator[tuple]:  # (packed, index of it
 
 # %% ../nbs/09e_explanation.ipynb #eb91a408
 @torch.no_grad()
-def _votes(network, packed) -> torch.Tensor:  # (T,) gate * v_i / n
+def _votes(network, packed) -> torch.Tensor:  # (T,) gate * w_i * v_i
     "Return each element's share of the standardised prediction."
     *_, (_, x) = network.outputs(packed)
-    value, _, gate = network.head.linear(x).float().chunk(3, dim=1)
-    counts = packed.n_elements
-    mean_gate = spread(gate, packed).sum(1) / counts[:, None]
-    share = mean_gate.sigmoid() / counts[:, None]  # (B, 1)
-    return (value * torch.cat([share[:size] for size in packed.sizes])).squeeze(1)
+    head = network.head
+    value, _, gate = head.linear(x).float().chunk(3, dim=1)
+    gate = head.average(gate, packed).sigmoid()  # (B, 1)
+    return (value * head.weights(packed) * torch.cat([gate[:size] for size in packed.sizes])).squeeze(1)
 
 def contributions(model,  # a fitted LGDCNNRegressor
                   formulas,  # what `predict` takes

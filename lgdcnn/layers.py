@@ -312,9 +312,14 @@ class Head(nn.Module):
         super().__init__()
         self.linear = nn.Linear(d_in, 3 * n_targets)
 
-    def average(self, votes: Tensor, packed: Packed) -> Tensor:  # (T, c) -> (B, c)
+    def weights(self, packed: Packed) -> Tensor:  # (T, 1), sums to one in each formula
         "Give every element the same weight."
-        return _sum_real(votes, packed) / packed.n_elements[:, None]
+        share = 1 / packed.n_elements[:, None]
+        return torch.cat([share[:size] for size in packed.sizes])
+
+    def average(self, votes: Tensor, packed: Packed) -> Tensor:  # (T, c) -> (B, c)
+        "Average the rows of each formula by their weights."
+        return _sum_real(votes * self.weights(packed), packed)
 
     def decide(self, votes: Tensor, packed: Packed) -> tuple[Tensor, Tensor]:  # (T, 3 n_targets) -> two (B, n_targets)
         "Average votes, and let the gate rule on the value."
@@ -330,6 +335,6 @@ class Head(nn.Module):
 
 class FractionHead(Head):
     "Average the elements' votes by their fractions."
-    def average(self, votes: Tensor, packed: Packed) -> Tensor:  # (T, c) -> (B, c)
-        "Weigh each element by its fraction."
-        return _sum_real(votes * packed.fractions[:, None], packed)
+    def weights(self, packed: Packed) -> Tensor:  # (T, 1)
+        "Give every element the weight of its fraction."
+        return packed.fractions[:, None]

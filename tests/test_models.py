@@ -172,6 +172,7 @@ SIZES = {  # trainable parameters added up by hand: embedding with two scales, s
     "l-g-dcnn-no-attention": 8_635_911 - 263_169,
     "l-g-dcnn-no-cnn": 8_635_911 - 7 * 786_944,
     "l-g-dcnn-smooth": 8_635_911 - 2 + 3 * 512 + 512,  # a linear map instead of two scales
+    "l-g-dcnn-weighted": 8_635_911,
     "crabnet-style": 102_912 + 3
     + 3 * (4 * (512 * 512 + 512) + (512 * 2048 + 2048) + (2048 * 512 + 512) + 2 * 2 * 512)  # attention, dense, norms
     + 2 * (512 * 1024 + 1024 * 512 + 512 * 256 + 256 * 128) + 1024 + 512 + 256 + 128        # with shortcuts
@@ -217,6 +218,30 @@ def test_smooth_network_survives_padding():
     data = CompositionTensors(featurize(["NaCl", "Fe2O3", "SrTiO3"]), pad_to=4)
     mean, log_scale = build_model(MODELS["l-g-dcnn-smooth"])(data.pack(torch.arange(3)))
     assert mean.isfinite().all() and log_scale.isfinite().all()
+
+
+def test_votes_weighed_by_hand():
+    packed, net = packed_batch("LiFePO4", "Fe2O3"), NETS["l-g-dcnn-weighted"]
+    *_, (_, x) = net.outputs(packed)
+    votes = spread(net.head.linear(x) * packed.fractions[:, None], packed).sum(1)
+    expected = votes[:, :1] * votes[:, 2:].sigmoid()
+    assert torch.allclose(net(packed)[0], expected[packed.order.argsort()], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", [name for name, net in NETS.items() if net.through])
+def test_the_head_may_pass_the_last_convolution(name):
+    config = MODELS[name].replace(d_model=96, conv_width=96)
+    packed, nets = packed_batch("LiFePO4", "Fe", "NaCl", "Ba0.5K0.5Fe2As2"), [build_model(config) for _ in range(2)]
+    nets[1].through = False
+    for net in nets: sum(r.square().sum() for r in net(packed)).backward()
+    for a, b in zip(*(net.parameters() for net in nets), strict=True): assert torch.allclose(a.grad, b.grad, rtol=1e-3, atol=1e-5)
+    assert torch.allclose(*(net(packed)[0] for net in nets), atol=1e-6)
+
+
+def test_the_head_passes_nothing_else():
+    merged, wide = build_model(MODELS["l-g-dcnn-v1"]), build_model(MODELS["dcnn"].replace(conv_width=16, n_targets=8))
+    assert not any(net.through for net in (merged, wide, NETS["lstm"], NETS["l-g-dcnn-no-cnn"], NETS["roost-style"]))
+    assert NETS["l-g-dcnn"].through
 
 
 def test_shared_attention_is_one_module():
