@@ -115,7 +115,7 @@ MODELS = {m.name: m for m in (
     _FUSED.replace(name="l-g-dcnn-no-attention", stages=("lstm", "gru", "dcnn")),
     _FUSED.replace(name="l-g-dcnn-no-cnn", stages=("lstm", "attention", "gru", "attention")),
     _FUSED.replace(name="l-g-dcnn-smooth", fraction="smooth"),
-    _FUSED.replace(name="l-g-dcnn-weighted", pooling="fraction"),
+    _FUSED.replace(name="l-g-dcnn-tuned", elements="mat2vec+magpie", pooling="fraction"),
     ModelConfig("crabnet-style", stages=(*(f"self-attention:{k}" for k in (1, 2, 3)), "residual"), resolution=5000,
                 dropout=0.1),
     ModelConfig("roost-style", stages=tuple(f"message:{k}" for k in (1, 2, 3)), d_model=64, fraction="channel",

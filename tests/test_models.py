@@ -172,7 +172,7 @@ SIZES = {  # trainable parameters added up by hand: embedding with two scales, s
     "l-g-dcnn-no-attention": 8_635_911 - 263_169,
     "l-g-dcnn-no-cnn": 8_635_911 - 7 * 786_944,
     "l-g-dcnn-smooth": 8_635_911 - 2 + 3 * 512 + 512,  # a linear map instead of two scales
-    "l-g-dcnn-weighted": 8_635_911,
+    "l-g-dcnn-tuned": 8_635_911 + 22 * 512,
     "crabnet-style": 102_912 + 3
     + 3 * (4 * (512 * 512 + 512) + (512 * 2048 + 2048) + (2048 * 512 + 512) + 2 * 2 * 512)  # attention, dense, norms
     + 2 * (512 * 1024 + 1024 * 512 + 512 * 256 + 256 * 128) + 1024 + 512 + 256 + 128        # with shortcuts
@@ -221,7 +221,7 @@ def test_smooth_network_survives_padding():
 
 
 def test_votes_weighed_by_hand():
-    packed, net = packed_batch("LiFePO4", "Fe2O3"), NETS["l-g-dcnn-weighted"]
+    packed, net = packed_batch("LiFePO4", "Fe2O3"), NETS["l-g-dcnn-tuned"]
     *_, (_, x) = net.outputs(packed)
     votes = spread(net.head.linear(x) * packed.fractions[:, None], packed).sum(1)
     expected = votes[:, :1] * votes[:, 2:].sigmoid()
