@@ -154,7 +154,7 @@ def test_every_layer_can_be_looked_at(name, layers, trained, embedded):
 
 
 @pytest.mark.parametrize("change, message", [
-    ({"dropout": 1.0}, "dropout = 1.0"), ({"pooling": "max"}, "known are attention, mean"),
+    ({"dropout": 1.0}, "dropout = 1.0"), ({"pooling": "max"}, "known are attention, fraction, mean"),
     ({"fraction": "none"}, "known are channel, sinusoid"), ({"stages": ("mesage:1",)}, "did you mean 'message'")])
 def test_impossible_peers_are_refused(change, message):
     with pytest.raises(InputError, match=message): build_model(NARROW["roost-style"].replace(**change))
