@@ -632,6 +632,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'lgdcnn.layers.Packed': ('layers.html#packed', 'lgdcnn/layers.py'),
                                'lgdcnn.layers.Packed.before': ('layers.html#packed.before', 'lgdcnn/layers.py'),
                                'lgdcnn.layers.Packed.blocks': ('layers.html#packed.blocks', 'lgdcnn/layers.py'),
+                               'lgdcnn.layers.Packed.for_each_element': ('layers.html#packed.for_each_element', 'lgdcnn/layers.py'),
                                'lgdcnn.layers.Packed.n_elements': ('layers.html#packed.n_elements', 'lgdcnn/layers.py'),
                                'lgdcnn.layers.Recurrent': ('layers.html#recurrent', 'lgdcnn/layers.py'),
                                'lgdcnn.layers.Recurrent.__init__': ('layers.html#recurrent.__init__', 'lgdcnn/layers.py'),

@@ -62,7 +62,7 @@ def _votes(network, packed) -> torch.Tensor:  # (T,) gate * w_i * v_i
     head = network.head
     value, _, gate = head.linear(x).float().chunk(3, dim=1)
     gate = head.average(gate, packed).sigmoid()  # (B, 1)
-    return (value * head.weights(packed) * torch.cat([gate[:size] for size in packed.sizes])).squeeze(1)
+    return (value * head.weights(packed) * packed.for_each_element(gate)).squeeze(1)
 
 def contributions(model,  # a fitted LGDCNNRegressor
                   formulas,  # what `predict` takes

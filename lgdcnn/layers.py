@@ -49,6 +49,10 @@ class Packed:
         "Cut rows into steps."
         return x.split(self.sizes)
 
+    def for_each_element(self, x: Tensor) -> Tensor:  # (B, c), in the order of the results -> (T, c)
+        "Hand what is known of a formula to each of its elements."
+        return torch.cat([x[:size] for size in self.sizes])
+
 # %% ../nbs/04_layers.ipynb #09cfaad9
 def spread(x: Tensor,  # (T, c)
            packed: Packed,
@@ -314,8 +318,7 @@ class Head(nn.Module):
 
     def weights(self, packed: Packed) -> Tensor:  # (T, 1), sums to one in each formula
         "Give every element the same weight."
-        share = 1 / packed.n_elements[:, None]
-        return torch.cat([share[:size] for size in packed.sizes])
+        return packed.for_each_element(1 / packed.n_elements[:, None])
 
     def average(self, votes: Tensor, packed: Packed) -> Tensor:  # (T, c) -> (B, c)
         "Average the rows of each formula by their weights."

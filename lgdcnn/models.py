@@ -79,8 +79,7 @@ class CompositionNetwork(nn.Module):
     def _add_extra(self, x: Tensor, packed: Packed) -> Tensor:
         "Add what a formula's further numbers say to the vector of each of its elements."
         if packed.extra is None: raise InputError(f"this network needs {self.config.n_extra} numbers beside each formula")
-        said = self.extra(packed.extra)  # (B, d)
-        return x + torch.cat([said[:size] for size in packed.sizes])
+        return x + packed.for_each_element(self.extra(packed.extra))
 
     def _merge(self, x: Tensor, kept: dict[str, Tensor]) -> Tensor:
         "Add the outputs of earlier layers and keep the largest of neighbouring channels (L-G-DCNN-V1)."
