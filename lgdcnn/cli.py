@@ -52,12 +52,21 @@ class _Commands(click.Group):
             raise _Refusal(f"{kind}{e} (lgdcnn --debug shows the trace)", 1) from None
 
 # %% ../nbs/16_cli.ipynb #bba7df6a
+def _running() -> int | None:
+    "Count the threads that run on this machine at this moment, our own included; None where nothing tells."
+    try: return int(Path("/proc/loadavg").read_text().split()[3].partition("/")[0])
+    except (OSError, IndexError, ValueError): return None
+
+def _waiting() -> dict[str, str]:
+    "Choose how OpenMP's threads wait for each other: busily for a while if nothing else runs here, else asleep."
+    return {"GOMP_SPINCOUNT": "10000"} if _running() == 1 else {"OMP_WAIT_POLICY": "PASSIVE"}
+
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="lgdcnn")
 @click.option("--debug", is_flag=True, help="Show the whole trace of an error.")
 def main(debug: bool) -> None:
     "Predict material properties from formulas alone."
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys(): os.environ.update(_waiting())
 
 def _note(text: str) -> None:
     "Tell the user something on stderr."

@@ -10,6 +10,7 @@ __all__ = ['folders', 'finish', 'figure_folder', 'FigureNotebook', 'read_figure'
 import ast
 import hashlib
 import json
+import os
 import re
 import sys
 import threading
@@ -161,8 +162,9 @@ def _papermill(notebook: Path, copy: Path, parameters: dict) -> str | None:  # N
     import subprocess
     options = ["-k", "python3", "--cwd", str(notebook.parent), "--no-progress-bar", "--log-level", "ERROR"]
     for name, value in parameters.items(): options += ["-r", name, str(value)]
+    told = os.environ | {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}  # for other notebooks run beside it
     run = subprocess.run([sys.executable, "-m", "papermill", str(notebook), str(copy), *options],
-                         capture_output=True, text=True)
+                         capture_output=True, text=True, env=told)
     if run.returncode == 0: return None
     errors = [o for o in _outputs(copy) if o["output_type"] == "error"] if copy.is_file() else []
     if errors: return f"{errors[0]['ename']}: {errors[0]['evalue']}"

@@ -85,9 +85,9 @@ class TrainingError(RuntimeError):
 
 def mean_absolute_error(network: nn.Module, rows: Rows,
                         loss: str = "laplace",  # under "bce" the error is that of the probability
-                       ) -> float:
+                        precision: str = "fp32") -> float:
     "Return the mean absolute error over the known targets of `rows`, in units of the standardised target."
-    return (link(loss)(predict(network, rows.data)[0]) - rows.z).abs().nanmean().item()
+    return (link(loss)(predict(network, rows.data, precision=precision)[0]) - rows.z).abs().nanmean().item()
 
 # %% ../nbs/08_training.ipynb #1e59cb7c
 class Run:
@@ -116,6 +116,10 @@ class Run:
         "Return the batches left in this epoch."
         if not self.batches: self.batches = epoch_batches(len(self.train.data), self.batch_size, self.generator)
         return self.batches[self.step:]
+
+    def error(self, network: nn.Module) -> float:
+        "Return the error of `network` on the validation rows, computed as the training is."
+        return mean_absolute_error(network, self.validation, self.config.loss, self.precision)
 
     @property
     def finished(self) -> bool:
@@ -199,7 +203,7 @@ def _checked(loss: Tensor, epoch: int) -> float:
 
 def _admit(run: Run) -> bool:
     "Take the weights into the plain average if the validation rows speak for them."
-    error = mean_absolute_error(run.network, run.validation, run.config.loss) if run.validation else None
+    error = run.error(run.network) if run.validation else None
     admitted = run.admission.admits(error)
     if admitted: run.average.update_parameters(run.network)
     return admitted
@@ -214,7 +218,7 @@ def _end_epoch(run: Run) -> dict:  # the epoch's line of history
     run.epoch += 1
     line = {"epoch": run.epoch, "learning_rate": rate, "loss": _checked(run.total, run.epoch)}
     if run.config.average == "swa" and run.epoch % run.config.average_every == 0: line["averaged"] = _admit(run)
-    if run.validation: line["val_mae"] = mean_absolute_error(run.result, run.validation, run.config.loss)
+    if run.validation: line["val_mae"] = run.error(run.result)
     if run.validation and run.config.select == "best": _keep_best(run, line["val_mae"])
     line["seconds"] = time.perf_counter() - run.start
     run.history.append(line)
