@@ -1,5 +1,6 @@
 "Commands answer on stdout, speak on stderr, and end a mistake with one line and exit code 2."
 import json
+import os
 import subprocess
 import sys
 
@@ -231,6 +232,19 @@ def test_help_is_quick_and_complete():
     assert code == 0 and all(word in out for word in ("demo", "train", "predict", "figures", "datasets"))
     probe = "import sys, lgdcnn.cli; assert not {'torch', 'pandas'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", probe], check=True)
+
+
+@pytest.mark.parametrize("running, told, expected", [
+    (1, {}, {"GOMP_SPINCOUNT": "10000"}), (2, {}, {"OMP_WAIT_POLICY": "PASSIVE"}), (None, {}, {"OMP_WAIT_POLICY": "PASSIVE"}),
+    (1, {"OMP_WAIT_POLICY": "ACTIVE"}, {"OMP_WAIT_POLICY": "ACTIVE"}), (3, {"GOMP_SPINCOUNT": "7"}, {"GOMP_SPINCOUNT": "7"})])
+def test_threads_look_around_only_where_nothing_else_runs(running, told, expected, monkeypatch):
+    monkeypatch.setattr("lgdcnn.cli._running", lambda: running)
+    names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+    for name in names: monkeypatch.setenv(name, "")  # so that what the command sets is undone
+    for name in names: monkeypatch.delenv(name)
+    for name, value in told.items(): monkeypatch.setenv(name, value)
+    assert run("completion", "bash")[0] == 0
+    assert {name: os.environ[name] for name in names if name in os.environ} == expected
 
 
 def test_the_installed_command(own):

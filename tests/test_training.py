@@ -93,7 +93,7 @@ def quick(**changes):
 def test_refused_weights_end_a_run_and_stay_out(few, monkeypatch):
     "The validation errors are made up: the third candidate is refused, and with it the run ends after epoch 6 of 8."
     seen, errors = [], iter([0.1, 0.5, 0.4, 0.45])  # the first is of epoch 1, no candidate
-    def fake(network, rows, loss):
+    def fake(network, rows, loss, precision):
         if network is not net: return -1.0  # the average's own error decides nothing
         seen.append(torch.nn.utils.parameters_to_vector(network.parameters()).detach().clone())
         return next(errors)
