@@ -174,10 +174,8 @@ class TrainConfig(Config):
 # %% ../nbs/00_config.ipynb #353496bb
 PROTOCOLS = {p.name: p for p in (
     TrainConfig("fast", loss="beta-laplace"),
-    TrainConfig("brisk", epochs=48, learning_rate=2e-3, loss="beta-laplace"),
     TrainConfig("brief", epochs=12, learning_rate=2e-3, loss="beta-laplace"),
     TrainConfig("fast-laplace"),
-    TrainConfig("brisk-laplace", epochs=48, learning_rate=2e-3),
     TrainConfig("brief-laplace", epochs=20, batch_size=256, learning_rate=2e-3),
     TrainConfig("paper", epochs=300, batch_rule="paper", optimizer="lamb", lookahead=6, weight_decay=0.0, grad_clip=0.0,
                 schedule="triangular", learning_rate=6e-3, lowest_rate=1e-4, cycle_epochs=20, average="swa"),
