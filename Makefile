@@ -23,7 +23,7 @@ demo: install
 	$(BIN)/lgdcnn demo
 
 # OpenMP threads that wait busily slow each other down where several processes share the cores.
-test figures check: export OMP_WAIT_POLICY ?= PASSIVE
+test: export OMP_WAIT_POLICY ?= PASSIVE
 
 test: install $(DOCS_STAMP)
 	$(BIN)/python -m pytest

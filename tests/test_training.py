@@ -105,6 +105,14 @@ def test_refused_weights_end_a_run_and_stay_out(few, monkeypatch):
     assert torch.allclose(torch.nn.utils.parameters_to_vector(net.parameters()), (seen[1] + seen[2]) / 2, atol=1e-7)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_validation_is_computed_as_the_training_is(few, precision):
+    net = build_model(SMALL, 1)
+    last = fit_network(net, few, quick(), 1, validation=few, precision=precision)[-1]["val_mae"]
+    errors = {p: mean_absolute_error(net, few, precision=p) for p in ("fp32", "bf16")}
+    assert last == errors[precision] and errors["fp32"] != errors["bf16"]
+
+
 def test_without_validation_rows_every_candidate_enters(few):
     history = fit_network(build_model(SMALL, 1), few, quick(patience=1), 1)
     assert [line.get("averaged") for line in history] == [None, True] * 4
