@@ -55,11 +55,11 @@ class Outcome:
         return "; ".join([f"{len(self.done)} run", *([f"{len(self.failed)} failed"] if self.failed else []),
                           *(f"{n} {why}" for why, n in self.passed.items())])
 
-def _keep(row: RunRow, predictions: Predictions, keep: str):
+def _keep(row: RunRow, predictions: Predictions, validation: Predictions, keep: str):
     "Return row and predictions as they are to be stored."
     wanted = row.model in (MAIN, JOINT) or row.n_test <= KEEP_BELOW
-    if keep == "all" or (keep == "some" and wanted): return row, predictions
-    return dataclasses.replace(row, predictions=""), None
+    if keep == "all" or (keep == "some" and wanted): return row, predictions, validation
+    return dataclasses.replace(row, predictions="", validation=""), None, None
 
 # %% ../nbs/12f_benchmark.ipynb #40b8ff5f
 def fill(plan: Iterable[Cell],
@@ -88,8 +88,8 @@ def fill(plan: Iterable[Cell],
             note(f"{cell.id}: begun")
             saved = _checkpoint(store, cell) if part else None
             made = run_family(cell, list(map(load, family(cell))), machine, saved, end)
-            for row, predictions in sorted(made, key=lambda pair: pair[0].cell == cell):  # own row last: then all are there
-                store.write(*_keep(row, predictions, keep))
+            for row, *parts in sorted(made, key=lambda one: one[0].cell == cell):  # own row last: then all are there
+                store.write(*_keep(row, *parts, keep))
                 rows.append(row); outcome.done.append(row)
                 note(_line(row))
             if saved: saved.unlink(missing_ok=True)

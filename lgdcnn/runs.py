@@ -25,7 +25,7 @@ from .packing import ArraySet
 from .plan import check_model, family, models, networks
 from .registry import cards
 from .results import Cell, Predictions, RunRow, code_version
-from .scores import by_elements, coverage, metrics
+from .scores import by_elements, coverage, metrics, multiples
 from .training import Rows, TrainingError, fit_network, resolve_device, resolve_precision
 from .training import predict as predict_network
 
@@ -153,7 +153,7 @@ def fit_cell_baseline(cell: Cell, data: ArraySet, machine: Machine) -> Fit:
 # %% ../nbs/12e_runs.ipynb #de3df1d2
 def run_family(cell: Cell, sets: list[ArraySet],  # the cell's own, or its whole family
                machine: Machine, checkpoint: Path | None = None,
-               end: float = math.inf) -> list[tuple[RunRow, Predictions]]:  # one pair for each set
+               end: float = math.inf) -> list[tuple[RunRow, Predictions, Predictions]]:  # row, test, validation
     "Train, predict and score a cell and its siblings, each with the seconds of the whole training; raises `TrainingError`."
     code_version()  # remembered from here on: files may change while a training lasts
     for data in sets:
@@ -163,31 +163,36 @@ def run_family(cell: Cell, sets: list[ArraySet],  # the cell's own, or its whole
     else: fits = [fit_cell_baseline(cell, sets[0], machine)]
     return [_scored(replace(cell, dataset=data.name), sets, data, machine, fit) for data, fit in zip(sets, fits)]
 
-def _scored(cell: Cell, sets: list[ArraySet], data: ArraySet, machine: Machine, fit: Fit) -> tuple[RunRow, Predictions]:
-    "Make row and predictions of one set."
-    predictions = Predictions(data.splits[cell.fold].test, *fit.test).rounded()
-    if not np.isfinite(predictions.mean).all(): raise TrainingError(f"{cell.id} predicts values that are no numbers")
+def _scored(cell: Cell, sets: list[ArraySet], data: ArraySet, machine: Machine, fit: Fit):
+    "Make the row of one set, and its predictions for test and validation rows."
+    split = data.splits[cell.fold]
+    test, validation = Predictions(split.test, *fit.test).rounded(), Predictions(split.val, *fit.val).rounded()
+    if not np.isfinite(test.mean).all(): raise TrainingError(f"{cell.id} predicts values that are no numbers")
     joint = tuple(sorted(s.name for s in sets)) if len(sets) > 1 else ()
-    return replace(make_row(cell, data, machine, fit, predictions), joint=joint), predictions
+    return replace(make_row(cell, data, machine, fit, test, validation), joint=joint), test, validation
 
 def run_cell(cell: Cell, data: ArraySet, machine: Machine, checkpoint: Path | None = None,
-             end: float = math.inf) -> tuple[RunRow, Predictions]:
+             end: float = math.inf) -> tuple[RunRow, Predictions]:  # with the predictions for the test rows
     "Train, predict and score one cell that has no siblings."
-    return run_family(cell, [data], machine, checkpoint, end)[0]
+    return run_family(cell, [data], machine, checkpoint, end)[0][:2]
 
-def make_row(cell: Cell, data: ArraySet, machine: Machine, fit: Fit, predictions: Predictions) -> RunRow:
+def make_row(cell: Cell, data: ArraySet, machine: Machine, fit: Fit, predictions: Predictions,
+             validation: Predictions) -> RunRow:
     "Score stored predictions and record what they depend on."
     compositions, y = data.part("test", cell.fold)
     n, p, split = compositions.n_elements, predictions.mean, data.splits[cell.fold]
-    y_val = data.part("val", cell.fold)[1]
-    found = coverage((y_val, *fit.val), (y, p, predictions.std)) if data.task == "regression" else {}
+    y_val, regression = data.part("val", cell.fold)[1], data.task == "regression"
+    val = y_val, validation.mean, validation.std
     return RunRow(
         **vars(cell), task=data.task, unit=data.unit, model_digest=fit.model_digest, protocol_digest=fit.protocol_digest,
         n_train=len(split.train), n_val=len(split.val), n_test=len(split.test),
         n_elements_train=int(data.part("train", cell.fold)[0].n_elements.sum()), epochs=fit.epochs,
-        val=metrics(data.task, y_val, fit.val[0]), test=metrics(data.task, y, p),
+        val=metrics(data.task, *val[:2]), test=metrics(data.task, y, p),
         test_without_pure=metrics(data.task, y[n > 1], p[n > 1]), test_by_elements=by_elements(data.task, y, p, n),
-        coverage=found, n_parameters=fit.n_parameters, seconds=round(fit.seconds, 3), device=machine.label,
+        coverage=coverage(val, (y, p, predictions.std)) if regression else {},
+        multiples=multiples(*val) if regression else {},
+        n_parameters=fit.n_parameters, seconds=round(fit.seconds, 3), device=machine.label,
         threads=machine.threads, precision=machine.precision if fit.n_parameters else "fp32",
-        predictions=predictions.digest(), **code_version(), torch=torch.__version__.split("+")[0], numpy=np.__version__,
+        predictions=predictions.digest(), validation=validation.digest(), **code_version(),
+        torch=torch.__version__.split("+")[0], numpy=np.__version__,
         finished=datetime.now(UTC).isoformat(timespec="seconds"))

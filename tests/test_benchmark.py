@@ -137,6 +137,15 @@ def test_a_repeated_cell_gives_the_same_number(tiny, pack, tmp_path):
     assert other.test != rows[0].test
 
 
+def test_validation_predictions_give_the_row_its_validation_error_and_multiples(tiny, pack, tmp_path):
+    data, cell, store = tiny_set(), Cell("salts", 2, "gru", "fast", 0), ResultStore(tmp_path / "r")
+    benchmark.fill([cell], store, benchmark.loader(pack), CPU)
+    row, kept = store.read(cell), store.predictions(cell, "validation")
+    y = data.target[kept.rows]
+    assert (kept.rows == data.splits[2].val).all() and row.val["mae"] == np.abs(kept.mean - y).mean()
+    assert row.multiples["0.8"] == np.sort(np.abs(kept.mean - y) / kept.std)[4]  # rank 4.8, of five rows
+
+
 def test_the_row_says_what_was_done(tiny, pack, tmp_path):
     data, cell = tiny_set(), Cell("salts", 2, "gru", "fast", 0)
     row, predictions = runs.run_cell(cell, data, CPU)
