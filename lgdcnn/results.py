@@ -262,8 +262,8 @@ class ResultStore:
         return sorted(cells), foreign
 
     def cells(self) -> list[Cell]:
-        "List the cells that have a file, sorted."
-        return self._names()[0]
+        "List the finished cells, sorted; a file that is no row is left out with a note."
+        return [row.cell for row in self.rows()]
 
     def look(self) -> tuple[list[RunRow], dict[Path, str]]:  # rows, sorted by cell; file to what is wrong with it
         "Read all rows, and what there is instead of rows."

@@ -75,6 +75,7 @@ def test_what_is_no_row_is_named_with_its_remedy_and_stops_nothing(tmp_path):
     (folder / "lstm.fast.fold0.seed5.json").write_bytes(b"\xff\xfe")
     with pytest.warns(UserWarning, match="^left out: ") as notes: assert store.rows() == [row]
     told = [str(n.message) for n in notes]
+    with pytest.warns(UserWarning): assert store.cells() == [row.cell]
     assert len(told) == 7 and all("\n" not in t and len(t) < 500 for t in told)
     assert sum("--force" in t for t in told) == 4 and sum("move it elsewhere" in t for t in told) == 2
     for seed in (1, 3, 5): assert not store.has(Cell("mp_bulk_modulus", 0, "lstm", "fast", seed)), "the next run mends it"
