@@ -175,6 +175,8 @@ class TrainConfig(Config):
 PROTOCOLS = {p.name: p for p in (
     TrainConfig("fast", loss="beta-laplace"),
     TrainConfig("brief", epochs=12, learning_rate=2e-3, loss="beta-laplace"),
+    TrainConfig("large", batch_size=1024, learning_rate=2e-3, loss="beta-laplace"),
+    TrainConfig("large-brief", epochs=10, batch_size=256, learning_rate=2e-3, loss="beta-laplace"),
     TrainConfig("fast-laplace"),
     TrainConfig("brief-laplace", epochs=20, batch_size=256, learning_rate=2e-3),
     TrainConfig("paper", epochs=300, batch_rule="paper", optimizer="lamb", lookahead=6, weight_decay=0.0, grad_clip=0.0,
