@@ -94,6 +94,7 @@ class ModelConfig(Config):
         _check(self.kernel > 0 and self.kernel % 2 == 1, "kernel", self.kernel, "odd and positive")
         for field in ("resolution", "n_units", "conv_width", "n_targets", "channel_pool"):
             _check(getattr(self, field) > 0, field, getattr(self, field), "positive")
+        _check(1 <= self.fraction_base < math.inf, "fraction_base", self.fraction_base, "finite and at least 1")
         _check(0 <= self.dropout < 1, "dropout", self.dropout, "in [0, 1)")
         _check(self.n_extra >= 0, "n_extra", self.n_extra, "zero or positive")
 

@@ -317,6 +317,7 @@ def load(cls: CompositionEstimator, path: str | Path, device: str = "auto"):  # 
         right = {"regressor": "LGDCNNRegressor", "classifier": "LGDCNNClassifier"}.get(facts["kind"], "a newer lgdcnn")
         raise InputError(f"{str(path)!r} holds a {facts['kind']}: load it with {right}")
     try: return cls._from_facts(facts, tensors, device)
+    except InputError as e: raise InputError(f"cannot load {str(path)!r}: {e}") from None
     except (KeyError, TypeError, AttributeError, ValueError) as e:
-        reason = str(e) if isinstance(e, InputError) else f"{type(e).__name__}: {(str(e).splitlines() or [''])[0]}"
+        reason = f"{type(e).__name__}: {(str(e).splitlines() or [''])[0]}"
         raise InputError(f"cannot load {str(path)!r}: it is damaged ({reason}); save the model again") from None
