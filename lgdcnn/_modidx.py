@@ -73,6 +73,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                 'lgdcnn.batches.batch_lengths': ('batches.html#batch_lengths', 'lgdcnn/batches.py'),
                                 'lgdcnn.batches.epoch_batches': ('batches.html#epoch_batches', 'lgdcnn/batches.py'),
                                 'lgdcnn.batches.mixture': ('batches.html#mixture', 'lgdcnn/batches.py'),
+                                'lgdcnn.batches.shape_of': ('batches.html#shape_of', 'lgdcnn/batches.py'),
                                 'lgdcnn.batches.stratified_batches': ('batches.html#stratified_batches', 'lgdcnn/batches.py')},
             'lgdcnn.benchmark': { 'lgdcnn.benchmark.Outcome': ('benchmark.html#outcome', 'lgdcnn/benchmark.py'),
                                   'lgdcnn.benchmark.Outcome.__str__': ('benchmark.html#outcome.__str__', 'lgdcnn/benchmark.py'),

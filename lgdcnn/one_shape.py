@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from .batches import mixture, shape_of
 from .layers import Packed, Recurrent, jitter
 
 # %% ../nbs/07c_one_shape.ipynb #434eb058
@@ -50,9 +51,9 @@ class OneShape:
     BOUNDS = {"fp32": (1e-3, 0.05), "bf16": (2e-2, 0.3)}  # relative difference of losses; of the way the weights move
 
     def __init__(self, run,  # see `lgdcnn.training.Run`
-                 n_rows: int,  # of a batch
+                 shape: Tensor,  # (B,) element counts of a batch
                  aside: Callable, record: Callable):  # see `RECORDERS`
-        self.run, self.n_rows, self.aside, self.record = run, n_rows, aside, record
+        self.run, self.shape, self.aside, self.record = run, shape, aside, record
         self.seen, self.agreed, self.refused, self.play = 0, 0, "", None
 
     def _prepare(self, index: Tensor) -> None:
@@ -110,7 +111,8 @@ class OneShape:
     def take(self, eager: Callable[[], Tensor],  # takes the step kernel by kernel and returns its loss
              index: Tensor) -> Tensor:  # the loss
         "Take one step: kernel by kernel at first, then both ways, then by replay."
-        if self.refused or len(index) != self.n_rows or self.run.parts > 1: return eager()
+        fits = torch.equal(self.run.train.data.counts[index], self.shape)  # the remainder of an epoch does not
+        if self.refused or self.run.parts > 1 or not fits: return eager()
         self.seen += 1
         if self.seen <= self.WARM: return eager()
         if self.agreed < self.CHECKS: return self._compared(eager, index)
@@ -178,7 +180,8 @@ OneShape._compared, OneShape._differs, OneShape._give_up = _compared, _differs, 
 # %% ../nbs/07c_one_shape.ipynb #639b2f71
 def one_shape(run) -> OneShape | None:
     "Set up steps of one shape for a run, or None where they are not possible."
-    kind = run.train.z.device.type
-    possible = (run.config.batches == "stratified" and run.config.optimizer == "adamw" and not run.config.lookahead
-                and run.lengths.count(run.lengths[0]) > OneShape.WARM and not run.train.data.pad_to)
-    return OneShape(run, run.lengths[0], *RECORDERS[kind]) if possible and kind in RECORDERS else None
+    kind, config, data = run.train.z.device.type, run.config, run.train.data
+    if kind not in RECORDERS or config.batches != "stratified" or data.pad_to: return None
+    if config.optimizer != "adamw" or config.lookahead: return None
+    n_batches, shape = mixture(data.counts, run.batch_size)[0], shape_of(data.counts, run.batch_size)
+    return OneShape(run, shape, *RECORDERS[kind]) if len(shape) and n_batches > 1 else None
