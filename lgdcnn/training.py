@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['resolve_device', 'bf16_units', 'resolve_precision', 'autocast', 'predict', 'Rows', 'TrainingError',
-           'mean_absolute_error', 'Run', 'fit_network']
+           'mean_absolute_error', 'Run', 'out_of_memory', 'fit_network']
 
 # %% ../nbs/08_training.ipynb #dc4b7a42
 import functools
@@ -177,15 +177,15 @@ def _gradient(run: Run, index: Tensor) -> Tensor:
             parts, mass = index.tensor_split(min(run.parts, len(index))), _mass(run, index).clamp(min=1e-30)
             return sum(_part_gradient(run, part, run.share(index) * _mass(run, part) / mass) for part in parts)
         except RuntimeError as e:
-            if not _out_of_memory(e): raise
+            if not out_of_memory(e): raise
         run.generator.set_state(before)
         _cut_in_two(run, len(index))
 
 # %% ../nbs/08_training.ipynb #f69f1c52
-def _out_of_memory(error: RuntimeError) -> bool:
+def out_of_memory(error: Exception) -> bool:
     "Tell whether the device, or the host, had no more memory to give."
     words = ("not enough memory", "DefaultCPUAllocator")  # the host's allocator has no error of its own
-    return isinstance(error, torch.OutOfMemoryError) or any(w in str(error) for w in words)
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(w in str(error) for w in words)
 
 def _cut_in_two(run: Run, n: int) -> None:
     "Double the number of parts of a batch of `n` rows; raises `TrainingError` if there is nothing left to cut."
