@@ -125,7 +125,8 @@ MODELS = {m.name: m for m in (
 
 # %% ../nbs/00_config.ipynb #993cd065
 _CHOICES = {"optimizer": ("adamw", "lamb"), "schedule": ("one-cycle", "triangular", "constant"),
-            "average": ("ema", "swa", "none"), "select": ("last", "best"), "batch_rule": ("fixed", "paper")}
+            "average": ("ema", "swa", "none"), "select": ("last", "best"), "batch_rule": ("fixed", "paper"),
+            "batches": ("random", "stratified")}
 _COUNTS = ("epochs", "batch_size", "cycle_epochs", "average_every", "patience")
 _NOT_NEGATIVE = ("weight_decay", "grad_clip", "jitter", "lookahead", "lowest_rate")
 
@@ -152,6 +153,7 @@ class TrainConfig(Config):
     average_every: int = 20          # swa: epochs between two candidates
     patience: int = 5                # swa: refused candidates that end the run
     batch_rule: str = "fixed"        # "fixed": batch_size; "paper": by the number of rows
+    batches: str = "random"          # or "stratified": every batch with the set's mixture of element counts
 
     def __post_init__(self):
         for field, names in _CHOICES.items():
