@@ -110,6 +110,7 @@ class ModelConfig(Config):
         _check(0 <= self.dropout < 1, "dropout", self.dropout, "in [0, 1)")
         _check(self.n_extra >= 0, "n_extra", self.n_extra, "zero or positive")
         _check(self.order in ORDERS, "order", self.order, " or ".join(map(repr, ORDERS)))
+        _check(isinstance(self.pool_slides, bool), "pool_slides", self.pool_slides, "True or False")
         _check(not self.pool_slides or self.channel_pool % 2 == 1, "channel_pool", self.channel_pool,
                "odd where the pool slides, to stand around a channel")
 
