@@ -277,8 +277,7 @@ def save(self: CompositionEstimator, path: str | Path) -> Path:
     "Write the trained networks to one file; raises `InputError` if there can be none."
     self._check_fitted()
     plain = lambda a: a.tolist() if isinstance(a, np.ndarray) else a
-    model = {k: v for k, v in self.config_.to_dict().items() if k != "n_extra" or v}  # older versions know no such field
-    facts = {"kind": self._kind, "model": model, "train": self.train_config_.to_dict(),
+    facts = {"kind": self._kind, "model": self.config_.to_file(), "train": self.train_config_.to_file(),
              "target_mean": plain(self.target_mean_), "target_std": plain(self.target_std_), "target": self.target_,
              "n_train": self.n_train_, "fingerprint": self.fingerprint_, "validation": self.metrics_,
              "seed": int(self.seed), "history": self.history_, "classes": plain(getattr(self, "classes_", None)),
