@@ -41,8 +41,8 @@ def of_notebooks(root):
     for path in (root / "nbs").rglob("*.ipynb"):
         if ".ipynb_checkpoints" in path.parts: continue
         for cell in json.loads(path.read_text())["cells"]:
-            lines = [line for line in cell["source"] if not re.match(r"\s*[%!]", line)]
-            if cell["cell_type"] == "code": found |= imported("".join(lines))
+            if cell["cell_type"] != "code" or "".join(cell["source"]).startswith(("%%", "!")): continue  # what a shell runs
+            found |= imported("".join(line for line in cell["source"] if not re.match(r"\s*[%!]", line)))
     return found
 
 
