@@ -278,6 +278,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'lgdcnn.cli_predict._inputs': ('cli_predict.html#_inputs', 'lgdcnn/cli_predict.py'),
                                     'lgdcnn.cli_predict._interval': ('cli_predict.html#_interval', 'lgdcnn/cli_predict.py'),
                                     'lgdcnn.cli_predict._parts': ('cli_predict.html#_parts', 'lgdcnn/cli_predict.py'),
+                                    'lgdcnn.cli_predict._predicted': ('cli_predict.html#_predicted', 'lgdcnn/cli_predict.py'),
                                     'lgdcnn.cli_predict._write_all': ('cli_predict.html#_write_all', 'lgdcnn/cli_predict.py'),
                                     'lgdcnn.cli_predict._writing': ('cli_predict.html#_writing', 'lgdcnn/cli_predict.py'),
                                     'lgdcnn.cli_predict.predict': ('cli_predict.html#predict', 'lgdcnn/cli_predict.py')},
