@@ -124,8 +124,9 @@ class _Guard:
 
     def tell(self) -> None:
         "Say on stderr how many formulas have unknown elements, or traces, unless a column tells."
+        least = "" if self.smallest is None else f"{self.smallest:.3g}"
         what = {"unknown_elements": "elements that the model was not trained on stand in",
-                "trace_elements": f"traces of an element, of which no training formula held less than {self.smallest or 0:.3g}, stand in"}
+                "trace_elements": f"traces of an element, where no training formula held less than {least}, stand in"}
         for kind in () if self.columns else self.first:
             click.echo(f"note: {what[kind]} {self.strange[kind]} of the formulas, like {self.first[kind]}; "
                        "--check model names them", err=True)

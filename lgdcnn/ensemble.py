@@ -277,8 +277,7 @@ def save(self: CompositionEstimator, path: str | Path) -> Path:
     "Write the trained networks to one file; raises `InputError` if there can be none."
     self._check_fitted()
     plain = lambda a: a.tolist() if isinstance(a, np.ndarray) else a
-    model = {k: v for k, v in self.config_.to_dict().items() if k != "n_extra" or v}  # older versions know no such field
-    facts = {"kind": self._kind, "model": model, "train": self.train_config_.to_dict(),
+    facts = {"kind": self._kind, "model": self.config_.to_file(), "train": self.train_config_.to_file(),
              "target_mean": plain(self.target_mean_), "target_std": plain(self.target_std_), "target": self.target_,
              "n_train": self.n_train_, "fingerprint": self.fingerprint_, "validation": self.metrics_,
              "seed": int(self.seed), "history": self.history_, "classes": plain(getattr(self, "classes_", None)),
@@ -328,6 +327,7 @@ def load(cls: CompositionEstimator, path: str | Path, device: str = "auto"):  # 
         right = {"regressor": "LGDCNNRegressor", "classifier": "LGDCNNClassifier"}.get(facts["kind"], "a newer lgdcnn")
         raise InputError(f"{str(path)!r} holds a {facts['kind']}: load it with {right}")
     try: return cls._from_facts(facts, tensors, device)
+    except InputError as e: raise InputError(f"cannot load {str(path)!r}: {e}") from None
     except (KeyError, TypeError, AttributeError, ValueError) as e:
-        reason = str(e) if isinstance(e, InputError) else f"{type(e).__name__}: {(str(e).splitlines() or [''])[0]}"
+        reason = f"{type(e).__name__}: {(str(e).splitlines() or [''])[0]}"
         raise InputError(f"cannot load {str(path)!r}: it is damaged ({reason}); save the model again") from None

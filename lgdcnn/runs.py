@@ -10,6 +10,7 @@ __all__ = ['impossible', 'Machine', 'Fit', 'check_siblings', 'Paused', 'resumabl
 import inspect
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +26,7 @@ from .packing import ArraySet
 from .plan import check_model, family, models, networks
 from .registry import cards
 from .results import Cell, Predictions, RunRow, code_version
+from .saved_networks import save_network
 from .scores import by_elements, coverage, metrics, multiples
 from .training import Rows, TrainingError, fit_network, resolve_device, resolve_precision
 from .training import predict as predict_network
@@ -88,6 +90,7 @@ def _protocol(cell: Cell, data: ArraySet) -> TrainConfig:
 # %% ../nbs/12e_runs.ipynb #b22500a5
 def _answers(network, part: CompositionTensors, scales: list[tuple], task: str) -> list[tuple]:  # (mean, std) of each target
     "Predict a part in the units of the targets, in float64."
+    if not len(part): return [(np.zeros(0), None if task == "classification" else np.zeros(0)) for _ in scales]
     m, s = (t.double().cpu().numpy().T for t in predict_network(network, part))
     if task == "classification": return [(1 / (1 + np.exp(-np.clip(logit, -50, 50))), None) for logit in m]
     return [(shift + scale * a, scale * np.exp(np.clip(b, -50, 50))) for a, b, (shift, scale) in zip(m, s, scales)]
@@ -112,6 +115,8 @@ def fit_cell_network(cell: Cell, sets: list[ArraySet],  # the cell's own, or its
                      machine: Machine,
                      checkpoint: Path | None = None,  # file to go on from and to save to
                      end: float = math.inf,  # `time.monotonic()` at which to put the run aside
+                     on_epoch: Callable[[dict], None] | None = None,  # told the line of each epoch, and how many rows it read
+                     keep: Path | None = None,  # file for the trained network, see `lgdcnn.saved_networks`
                     ) -> list[Fit]:  # one for each set
     "Train the network of a cell and predict; raises `Paused` before an epoch that would last beyond `end`."
     check_siblings(sets, cell.fold)
@@ -122,6 +127,7 @@ def fit_cell_network(cell: Cell, sets: list[ArraySet],  # the cell's own, or its
         z = torch.as_tensor(np.stack(z, axis=1), dtype=torch.float32, device=machine.device)
         return Rows(CompositionTensors(sets[0].part(which, cell.fold)[0], machine.device), z)
     def look_at_the_clock(line):
+        if on_epoch: on_epoch(line | {"rows": len(train.data), "epochs": protocol.epochs})
         late = time.monotonic() + 1.2 * line["seconds"] > end
         if checkpoint and late and line["epoch"] < protocol.epochs: raise Paused(f"{cell.id} after epoch {line['epoch']}")
     train, val, test = map(rows, ("train", "val", "test"))
@@ -131,6 +137,7 @@ def fit_cell_network(cell: Cell, sets: list[ArraySet],  # the cell's own, or its
     history = fit_network(network, train, protocol, cell.seed, None if plain else val, machine.precision,
                           look_at_the_clock, **({"checkpoint": checkpoint} if checkpoint else {}))
     seconds = sum(line["seconds"] for line in history)  # of all parts, if the run was put aside
+    if keep: save_network(keep, network, {"cell": cell.id, "scales": scales, "units": [data.unit for data in sets]})
     answers = zip(*(_answers(network, part.data, scales, sets[0].task) for part in (val, test)))
     return [Fit(*pair, seconds, len(history), n_parameters(network), config.digest(), protocol.digest()) for pair in answers]
 
@@ -153,13 +160,14 @@ def fit_cell_baseline(cell: Cell, data: ArraySet, machine: Machine) -> Fit:
 # %% ../nbs/12e_runs.ipynb #de3df1d2
 def run_family(cell: Cell, sets: list[ArraySet],  # the cell's own, or its whole family
                machine: Machine, checkpoint: Path | None = None,
-               end: float = math.inf) -> list[tuple[RunRow, Predictions, Predictions]]:  # row, test, validation
+               end: float = math.inf, on_epoch: Callable[[dict], None] | None = None,
+               keep: Path | None = None) -> list[tuple[RunRow, Predictions, Predictions]]:  # row, test, validation
     "Train, predict and score a cell and its siblings, each with the seconds of the whole training; raises `TrainingError`."
     code_version()  # remembered from here on: files may change while a training lasts
     for data in sets:
         if not 0 <= cell.fold < len(data.splits):
             raise InputError(f"fold {cell.fold} of {data.name} does not exist: it has {len(data.splits)}")
-    if cell.model in networks(): fits = fit_cell_network(cell, sets, machine, checkpoint, end)
+    if cell.model in networks(): fits = fit_cell_network(cell, sets, machine, checkpoint, end, on_epoch, keep)
     else: fits = [fit_cell_baseline(cell, sets[0], machine)]
     return [_scored(replace(cell, dataset=data.name), sets, data, machine, fit) for data, fit in zip(sets, fits)]
 

@@ -14,9 +14,10 @@ from collections.abc import Iterable
 import numpy as np
 
 from .plan import MAIN, MAIN_PROTOCOLS
+from .published import _data, _number, published
 from .registry import cards
 from .results import RunRow
-from .table import _data, _number, leading, published
+from .table import leading
 from .uncertainty import coverage_error
 
 # %% ../nbs/12k_table_views.ipynb #e726a3c5
