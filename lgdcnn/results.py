@@ -171,7 +171,7 @@ class Predictions:
     "Hold predictions for the test or validation rows of one fold; for classes, probabilities of class 1."
     rows: np.ndarray        # (n,) rows of the data set
     mean: np.ndarray        # (n,) float64
-    std: np.ndarray | None = None  # (n,) float64, where the model gives one
+    std: np.ndarray | None = None  # (n,) float64, where the model gives one: its own, not calibrated
 
     def to_text(self) -> str:
         "Write CSV with six significant digits."
