@@ -189,8 +189,8 @@ def _write_record(plan: DemoPlan, folder: Path, seconds: float) -> None:
     write_atomic(folder / "run.json", json.dumps(record, indent=1) + "\n")
 
 # %% ../nbs/13a_demo.ipynb #0572b976
-ABOUT = {"random-forest": "on element fractions", "random-forest-magpie": "on Magpie features", "lightgbm": "on Magpie features",
-         "gradient-boosting": "on Magpie features"}
+ABOUT = {"random-forest": "on element fractions", **dict.fromkeys(
+    ("random-forest-magpie", "lightgbm", "gradient-boosting"), "on Magpie features")}
 
 def scores_text(scores: pd.DataFrame) -> str:
     "Lay the scores out as text."

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['paired_bootstrap', 'paired_t', 'difference', 'is_tie', 'sign_test', 'most']
 
-# %% ../nbs/11a_paired.ipynb #840bd42d
+# %% ../nbs/11a_paired.ipynb #2896659b
 import math
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from .config import InputError
 
-# %% ../nbs/11a_paired.ipynb #f2e4256d
+# %% ../nbs/11a_paired.ipynb #ae25377a
 def _seed_error(*models: np.ndarray,  # (S, n) errors
                ) -> tuple[float, int]:  # scale and degrees of freedom; 0, 0 where no model has two seeds
     "Estimate the standard error that the choice of seeds leaves in a difference of means."
@@ -41,7 +41,7 @@ def paired_bootstrap(d: np.ndarray,  # (n,) differences of absolute errors, or (
     k = int((means >= 0).sum() if pairs.mean() < 0 else (means <= 0).sum())
     return {"difference": float(pairs.mean()), "low": float(low), "high": float(high), "p": (k + 1) / (n + 1)}
 
-# %% ../nbs/11a_paired.ipynb #dc15ca0a
+# %% ../nbs/11a_paired.ipynb #dfa5d446
 def paired_t(d: Sequence[float],  # one difference for each fold
             ) -> tuple[float, float]:  # t, two-sided p
     "Return Student's paired t; raises `InputError` for fewer than two differences."
@@ -53,7 +53,7 @@ def paired_t(d: Sequence[float],  # one difference for each fold
     t = float(d.mean() / error)
     return t, float(2 * student.sf(abs(t), len(d) - 1))
 
-# %% ../nbs/11a_paired.ipynb #0a76b9d1
+# %% ../nbs/11a_paired.ipynb #20e07797
 def _lines(folds: dict[int, np.ndarray], which: list[int]) -> np.ndarray:  # (seeds, rows of all folds)
     "Join folds; where they have different numbers of seeds, all of them enter as their mean."
     several = len({len(folds[k]) for k in which}) > 1
@@ -72,13 +72,13 @@ def difference(ours: dict[int, np.ndarray], theirs: dict[int, np.ndarray],  # of
     return {"folds": len(both), "seeds": f"{len(a)} and {len(b)}", "noise": noise, **paired_bootstrap(a, b, seed=seed),
             "t": t, "p_t": p}
 
-# %% ../nbs/11a_paired.ipynb #04e75415
+# %% ../nbs/11a_paired.ipynb #6659db69
 def is_tie(found: dict,  # of `difference`
            risk: float = 0.05) -> bool:
     "Tell whether a difference may be chance, of rows (and seeds) or of folds."
     return found["low"] <= 0 <= found["high"] or (found["p_t"] is not None and found["p_t"] >= risk)
 
-# %% ../nbs/11a_paired.ipynb #b81329fc
+# %% ../nbs/11a_paired.ipynb #6638ba2b
 def sign_test(yes: int, n: int) -> float:
     "Return the two-sided probability that a fair coin is as lopsided; 1 for no throws."
     if not 0 <= yes <= n: raise InputError(f"{yes} of {n} is no count")

@@ -6,7 +6,7 @@
 __all__ = ['Runs', 'is_new', 'by_novelty', 'stamp', 'groups_of', 'read_lines', 'write_pairs', 'authors_errors', 'write_authors',
            'write_novelty', 'mark_ties', 'with_new', 'informed', 'standing', 'told', 'fold_differences']
 
-# %% ../nbs/12l_standing.ipynb #b299c10b
+# %% ../nbs/12l_standing.ipynb #fb65900b
 import csv
 import hashlib
 from collections.abc import Callable, Iterable
@@ -24,7 +24,7 @@ from .results import ResultStore, RunRow
 from .table import as_csv, comparison, competing, fold_errors, leading
 from .table_views import gaps, ratios
 
-# %% ../nbs/12l_standing.ipynb #caf3cbc0
+# %% ../nbs/12l_standing.ipynb #e42f6640
 def is_new(data: ArraySet, fold: int) -> np.ndarray:  # (n_test,) of bool
     "Tell which test rows of a fold have a composition that is in neither training nor validation rows."
     keys, split = composition_keys(data.compositions), data.splits[fold]
@@ -38,7 +38,7 @@ def by_novelty(data: ArraySet, errors: dict[int, np.ndarray],  # of `table.fold_
     part = lambda which: float(mean[which].mean()) if which.any() else None
     return {"n_new": int(new.sum()), "mae_new": part(new), "n_seen": int((~new).sum()), "mae_seen": part(~new)}
 
-# %% ../nbs/12l_standing.ipynb #52f60ae8
+# %% ../nbs/12l_standing.ipynb #d4e5f097
 Runs = dict[tuple[str, str, str], list[RunRow]]  # data set, model and protocol to their runs
 
 def stamp(*groups: list[RunRow]) -> str:
@@ -75,7 +75,7 @@ def _bring_up(folder: Path, name: str, keys: list[dict], work: Callable[[dict], 
     write_atomic(folder / f"{name}.csv", as_csv(short) + "\n")
     return sum(line is None for line in old)
 
-# %% ../nbs/12l_standing.ipynb #c7c3cc31
+# %% ../nbs/12l_standing.ipynb #1e99e48f
 def _rivals(groups: Runs) -> list[tuple[tuple, tuple]]:  # (model's key, key of the lowest)
     "Pair each competing regression model with the lowest of its set."
     records = comparison([r for g in groups.values() for r in g])
@@ -124,7 +124,7 @@ def write_novelty(store: ResultStore, load: Callable[[str], ArraySet], folder: P
         return by_novelty(data, fold_errors(store, data, [r.cell for r in g]))
     return _bring_up(folder, "novelty", keys, work)
 
-# %% ../nbs/12l_standing.ipynb #999f2a8f
+# %% ../nbs/12l_standing.ipynb #3f09177b
 def mark_ties(records: list[dict],  # of `table.comparison`
               rows: Iterable[RunRow],  # the runs behind them
               pairs: Iterable[dict],  # of `read_lines(folder, "pairs")`
@@ -159,7 +159,7 @@ def informed(rows: Iterable[RunRow],
     records = mark_ties(comparison(rows), rows, read_lines(folder, "pairs"))
     return with_new(records, rows, read_lines(folder, "novelty"))
 
-# %% ../nbs/12l_standing.ipynb #be2c158c
+# %% ../nbs/12l_standing.ipynb #d2043e07
 def standing(records: list[dict],  # of `table.comparison`
              evidence: list[dict],  # of `evidence.read_evidence`
              authors: list[dict],  # of `read_lines(folder, "authors")`
@@ -184,11 +184,11 @@ def told(lines: list[dict]) -> str:
     "Sum up `standing` in one sentence."
     count = lambda word: sum(r["word"] == word for r in lines)
     paired, single = sum(r["how"] == "row by row" for r in lines), sum(r["n_runs"] == 1 for r in lines)
-    return (f"against the paper's L-G-DCNN on {len(lines)} sets: below it on {count('below')}, above it on {count('above')}, "
-            f"a tie within the error on {count('tie')} ({paired} row by row, the others unpaired; on {single} one run, "
-            "so that no error knows the seed)")
+    return (f"against the paper's L-G-DCNN on {len(lines)} sets: below it on {count('below')}, above it on "
+            f"{count('above')}, a tie within the error on {count('tie')} ({paired} row by row, the others unpaired; "
+            f"on {single} one run, so that no error knows the seed)")
 
-# %% ../nbs/12l_standing.ipynb #7ed7b8ab
+# %% ../nbs/12l_standing.ipynb #87d4d579
 def fold_differences(rows: Iterable[RunRow], peer: str,  # a model of `matbench_folds.csv`
                      model: str = MAIN) -> list[dict]:  # dataset, protocol, ours, theirs, difference, t, p_t
     "Compare the errors of complete Matbench tasks with a published model's, fold by fold."
