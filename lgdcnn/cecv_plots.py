@@ -116,7 +116,8 @@ def periodic_map(values: Mapping[str, float],  # symbol to number; elements with
         reach = max(high - centre, centre - low) or 1.0
         low, high = centre - reach, centre + reach
     norm, centred = mpl.colors.Normalize(low, high), {"ha": "center", "va": "center"}
-    cmap, form = mpl.colormaps["viridis" if centre is None else "coolwarm"], ".2g" if centre is None else "+.2f"
+    cmap = mpl.colormaps["viridis" if centre is None else "coolwarm"]
+    def text(v): return f"{v:.2g}" if centre is None else f"{round(v, 2) + 0.0:+.2f}"
     def is_dark(v): return norm(v) < 0.6 if centre is None else abs(norm(v) - 0.5) > 0.35
     for symbol in SYMBOLS[1:]:
         row, column = table_position(ATOMIC_NUMBER[symbol])
@@ -127,7 +128,7 @@ def periodic_map(values: Mapping[str, float],  # symbol to number; elements with
         box = mpl.patches.Rectangle((column - 0.48, row - 0.48), 0.96, 0.96, facecolor=face, edgecolor="0.8", lw=0.4)
         ax.add_patch(box)
         ax.text(column, row - 0.12, symbol, fontsize=7, color=ink, **centred)
-        if value is not None: ax.text(column, row + 0.28, f"{value:{form}}", fontsize=5, color=ink, **centred)
+        if value is not None: ax.text(column, row + 0.28, text(value), fontsize=5, color=ink, **centred)
     ax.set(xlim=(0.4, 18.6), ylim=(10.0, 0.4), aspect="equal")
     ax.axis("off")
     ax.figure.colorbar(mpl.cm.ScalarMappable(norm, cmap), ax=ax, label=label, shrink=0.6, pad=0.01)
