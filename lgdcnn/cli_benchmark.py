@@ -166,7 +166,8 @@ def matbench_export(folder: Path, model, protocol, seed, pack, results) -> None:
     from lgdcnn.benchmark import loader, results_folder
     from lgdcnn.matbench import export
     from lgdcnn.results import ResultStore
-    tasks = export(folder, ResultStore(results_folder(results)), loader(pack), model, protocol, seed)
+    tasks = export(folder, ResultStore(results_folder(results)), loader(pack), model, protocol, seed,
+                   note=lambda text: click.echo(f"note: {text}", err=True))
     click.echo(f"{len(tasks)} of 13 tasks: {', '.join(tasks)}")
 
 # %% ../nbs/16c_cli_benchmark.ipynb #b6c4e851

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from .config import write_atomic
+from .uncertainty import claimed_level
 
 # %% ../nbs/14_plots.ipynb #a72f44eb
 COLUMN, PAGE = 3.3, 7.0  # widths in inches: one column, two columns
@@ -146,8 +147,8 @@ def laplace_coverage(error: np.ndarray,  # (n,) measured minus predicted
                      promised: np.ndarray,  # shares in (0, 1)
                     ) -> np.ndarray:  # share of errors inside, for each promise
     "Return how often the intervals of a Laplace density hold."
-    half = -np.log1p(-np.asarray(promised))[:, None] / np.sqrt(2) * std
-    return (np.abs(error) <= half).mean(1)
+    levels = claimed_level(error, np.zeros(len(error)), std)
+    return (levels <= np.asarray(promised)[:, None]).mean(1)
 
 def reliability(table,  # DataFrame: model, promised, observed (several seeds make a band)
                 points=None,  # DataFrame: model, promised, observed; calibrated intervals, drawn as stars
