@@ -14,6 +14,7 @@ from lgdcnn.results import Cell, ResultStore
 from lgdcnn.standing import (
     _rivals,
     authors_errors,
+    count_words,
     fold_differences,
     groups_of,
     informed,
@@ -117,6 +118,7 @@ def test_the_tables_are_those_of_the_stored_runs(rows, known):
     assert wanted == {key(r) for r in read_lines(known, "pairs")}, f"run {made_by}"
     matbench = {(*k, stamp(g)) for k, g in groups.items() if k[0].startswith("matbench") and g[0].task == "regression" and stamp(g)}
     assert matbench == {key(r) for r in read_lines(known, "novelty")}, f"run {made_by}"
+    for r in read_lines(known, "trees"): assert stamp(groups[key(r)[:3]], groups[r["dataset"], r["peer"], "none"]) == r["stamp"]
     for r in read_lines(known, "authors"): assert stamp(groups[key(r)[:3]]) == r["stamp"], f"run {made_by}"
 
 
@@ -163,6 +165,12 @@ def test_new_compositions_of_a_fold_are_not_in_its_training_rows():
     def names(r): return {tuple(zip(data.compositions[[i]].numbers.tolist(), np.round(data.compositions[[i]].fractions, 9).tolist(), strict=True)) for i in r}
     trained = names(np.concatenate([split.train, split.val]))
     assert new.tolist() == [not names([i]) & trained for i in split.test] and 0 < new.mean() < 1
+
+
+def test_what_speaks_for_the_network_is_counted(known):
+    lines = read_lines(known, "trees")
+    words = count_words(lines)
+    assert sum(words.values()) == len(lines) >= 15 and words["below"] > words["above"]
 
 
 def test_new_compositions_are_harder(known):
