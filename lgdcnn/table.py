@@ -51,7 +51,8 @@ def _record(rows: list[RunRow]) -> dict:
             "code": "mixed" if mixed_code(rows) else "",
             "mae": value if regression else None, "mae_std": std if regression else None, "unit": first.unit,
             "spread_over": over, "folds": folds, "of_folds": _of_folds(rows), "metric": METRIC[first.task],
-            "value": value, "mae_new": None, "mae_without_pure": _mean_and_spread(rows, "test_without_pure")[0] if regression else None,
+            "value": value, "mae_new": None,
+            "mae_without_pure": _mean_and_spread(rows, "test_without_pure")[0] if regression else None,
             "published_lgdcnn": known.get("lgdcnn"), "published_best": known.get("best"),
             "published_best_model": known.get("best_model", ""), "winner": "", "projected_seconds": None}
 
@@ -234,8 +235,9 @@ def recompute(store: ResultStore, load: Callable[[str], ArraySet]):
 
 # %% ../nbs/12g_table.ipynb #326fe613
 COLUMNS = {"dataset": "data set", "model": "model", "protocol": "protocol", "n_runs": "runs", "folds_done": "folds",
-           "mae": "MAE", "mae_std": "±", "mae_new": "MAE, new", "unit": "unit", "winner": "", "published_lgdcnn": "L-G-DCNN published",
-           "published_best": "best published", "published_best_model": "by", "cost": "would take"}
+           "mae": "MAE", "mae_std": "±", "mae_new": "MAE, new", "unit": "unit", "winner": "",
+           "published_lgdcnn": "L-G-DCNN published", "published_best": "best published",
+           "published_best_model": "by", "cost": "would take"}
 
 def _cell(value) -> str:
     "Write one value: four digits, nothing for None."
@@ -270,7 +272,7 @@ def render_difference(records: list[dict], form: str = "text") -> str:
     if form == "csv" or not records: return as_csv(records)
     body = grid([list(records[0]), *([_cell(v) for v in r.values()] for r in records)], form)
     alone = sum(r["noise"] == "rows only" for r in records)
-    said = f"rows only ({alone} of {len(records)}): one seed each; how far another seed would move the difference is not in p"
+    said = f"rows only ({alone} of {len(records)}): one seed each; how far another would move the difference is not in p"
     return body + (f"\n\n{said}" if alone else "")
 
 def grid(table: list[list[str]], form: str) -> str:

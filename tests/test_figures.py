@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
@@ -54,6 +55,59 @@ def test_drawing_twice_gives_the_same_bytes(root, redrawn, tmp_path):
     assert [o for _, o, _ in make_figures(names, root / "results", tmp_path)] == ["drawn", "drawn"]
     again = {p.name: p.read_bytes() for p in tmp_path.glob("fig*")}
     assert len(again) == 6 and again == {name: (output / name).read_bytes() for name in again}
+
+
+def test_the_shell_does_not_show_in_the_bytes(root, tmp_path, monkeypatch):
+    names, found = ["fig01_parity", "fig13_cecv_elements"], {}  # a fixed aspect, and a colour bar
+    for backend in ("Agg", "module://matplotlib_inline.backend_inline"):
+        monkeypatch.setenv("MPLBACKEND", backend)
+        output = tmp_path / backend.rpartition("/")[2]
+        assert [o for _, o, _ in make_figures(names, root / "results", output)] == ["drawn", "drawn"]
+        found[backend] = {p.name: p.read_bytes() for p in output.glob("fig*")}
+    agg, inline = found.values()
+    assert len(agg) == 6 and [n for n in agg if agg[n] != inline[n]] == []
+
+
+def test_a_picture_stays_while_numbers_and_code_stay(tmp_path, monkeypatch):
+    "Another machine moves a last bit: that is no change. A number, a line said or a shape is one."
+    figure = read_figure(notebook(tmp_path, ("# A figure", []), (PARAMETERS.replace("[]", '["in"]'), ["parameters"])))
+    results, output = tmp_path / "results", tmp_path / "out"
+    output.mkdir(), (results / "in").mkdir(parents=True)
+    drawn = {"shade": 0.5, "csv": "a\n1\n", "says": "the claim holds"}
+
+    def run(figure, results, output):
+        from matplotlib.image import imsave
+        imsave(output / f"{figure.name}.png", np.full((9, 9), drawn["shade"]), cmap="gray", vmin=0, vmax=1)
+        (output / f"{figure.name}.csv").write_text(drawn["csv"])
+        return None, [drawn["says"]]
+
+    def kept(**change):
+        drawn.update(change)
+        old = (output / f"{figure.name}.png").read_bytes()
+        assert figures._draw(figure, results, output)[0] == "drawn"
+        assert is_current(figure, results, output)
+        return (output / f"{figure.name}.png").read_bytes() == old
+    monkeypatch.setattr(figures, "_run", run)
+    (results / "in" / "a.csv").write_text("1")
+    figures._draw(figure, results, output)
+    assert kept(shade=0.504), "a last bit"
+    assert kept(shade=0.6), "a font library: nothing that the picture is made from has changed"
+    (results / "in" / "a.csv").write_text("2")
+    assert kept(shade=0.504), "other results, the same numbers, the same picture"
+    (results / "in" / "a.csv").write_text("3")
+    assert not kept(shade=0.9), "other results, and something looks different"
+    assert not kept(shade=0.5, csv="a\n2\n") and not kept(shade=0.9, says="the claim does not hold")
+    monkeypatch.setattr(figures, "_versions", lambda: {"matplotlib": "99"})
+    assert not kept(shade=0.5), "other drawing packages"
+
+
+def test_no_title_claims_what_its_figure_denies(root):
+    manifest = json.loads((root / "paper_figures" / "manifest.json").read_text())
+    unsure = ("does not hold", "cannot be said", "undecided")
+    topics = ("fig02", "fig04", "fig06", "fig10")  # their titles name what is looked at and state nothing
+    wrong = [n for n, e in manifest.items() if any(u in line for line in e["says"] for u in unsure)
+             and "?" not in e["title"] and not n.startswith(topics)]
+    assert not wrong, f"{wrong}: a title that is a statement, and a verdict that is none"
 
 
 def test_a_second_run_has_nothing_to_do(root, redrawn):
