@@ -126,6 +126,8 @@ def test_the_other_figures_numbers_are_the_results_too(root):
     scores = pd.read_csv(root / "results" / "demo" / "scores.csv").query("seed == 0").set_index("model")
     assert of["fig05_architecture"]["parameters"].sum() == scores.n_parameters["l-g-dcnn"]
     calibrated = of["fig10_calibration"].query("kind == 'calibrated'").set_index("model")
+    spread = of["fig10_calibration"].query("kind == 'calibrated spread' and abs(promised - 0.9) < 1e-6").set_index("model")
+    assert spread.observed.to_dict() == pytest.approx(calibrated.observed.to_dict(), abs=0.003)  # at this level they are one and the same
     assert calibrated.observed.to_dict() == pytest.approx(scores.coverage.dropna().to_dict(), abs=1e-5)
     counts = of["fig06_target_region"].query("source == 'published' and threshold == 0.05").set_index("model")["count"]
     assert counts["lstm"] < counts["l-g-dcnn"] < counts["dcnn-k1"]
