@@ -235,8 +235,9 @@ def main(arguments: list[str] | None = None) -> int:  # exit code
     try: return {"run": _run, "card": _card}[given.pop("command")](given, note)
     except InputError as e: note(f"Error: {e}"); return 2
 
-def _run(given: dict, note: Callable[[str], None]) -> int:
+def _run(given: dict, note: Callable[[str], None], say: Callable = print) -> int:
     "Run cells in this process, or by workers if their number is given."
+    given = dict(given)
     filters = {k: given.pop(k) for k in (*FILTERS, "cell")}
     workers, more = given.pop("workers"), {k: given.pop(k) for k in ("rehearse", "every")}
     if workers is None: outcome = run_benchmark(plan_of(**filters, device=given["device"]), **given, note=note)
@@ -245,7 +246,7 @@ def _run(given: dict, note: Callable[[str], None]) -> int:
         if given.pop("force"): raise InputError("--force with --workers is not possible: each of them would run every cell again")
         del given["in_parts"]  # they always do
         outcome = run_workers(filters, workers, **given, **more, note=note)
-    print(outcome)
+    say(str(outcome))
     return outcome.code if workers is not None else int(bool(outcome.failed or outcome.stopped))
 
 def _card(given: dict, note: Callable[[str], None]) -> int:

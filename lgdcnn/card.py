@@ -58,8 +58,10 @@ def prediction(device: torch.device, precision: str, n: int = 512) -> torch.Tens
     "Predict rows by a network that is the same everywhere."
     return predict(build_model(MODELS[MAIN]).to(device), oqmd_like(n, device).data, precision=precision)[0]
 
-def step_losses(device: torch.device, precision: str, steps: int, batch_size: int = 32) -> list[float]:
-    "Return the losses of the first steps of a training."
+def step_losses(device: torch.device, precision: str, steps: int,
+                end: float = math.inf,  # `time.monotonic()` after which no step is taken, but for the first two
+                batch_size: int = 32) -> list[float]:
+    "Return the losses of the first steps of a training, fewer if time is over."
     run = Run(build_model(MODELS[MAIN]).to(device), oqmd_like(800, device), PROTOCOL.replace(batch_size=batch_size), 0,
               None, precision)
     losses, scale = [], len(run.train.data) / run.full
@@ -68,8 +70,9 @@ def step_losses(device: torch.device, precision: str, steps: int, batch_size: in
             before = run.total.item()
             _take_step(run, index)
             losses.append((run.total.item() - before) * scale)
+            if len(losses) == steps or (len(losses) > 1 and time.monotonic() > end): return losses
         run.begin_epoch()
-    return losses[:steps]
+    return losses
 
 # %% ../nbs/12m_card.ipynb #a367a5c6
 def _line(what: str, way: str, value: float | None, bound: float | None = None, batch="", processes="", note: str = "") -> dict:
@@ -78,23 +81,32 @@ def _line(what: str, way: str, value: float | None, bound: float | None = None, 
     return {"what": what, "way": way, "batch": batch, "processes": processes,
             "value": "" if value is None else f"{value:.4g}", "bound": "" if bound is None else bound, "ok": ok, "note": note}
 
-def agreement(device: torch.device, precisions=("fp32", "bf16"), steps: int = 50) -> list[dict]:
+def agreement(device: torch.device, precisions=("fp32", "bf16"), steps: int = 50,
+              seconds: float = math.inf,  # for all losses together
+             ) -> list[dict]:
     "Compare predictions and losses of a device with the processor's in float32."
     cpu, lines = torch.device("cpu"), []
     reference = prediction(cpu, "fp32")
     for p in precisions:
         lines.append(_line("predictions", p, distance(prediction(device, p), reference), BOUNDS[p], 512))
-    expected = np.array(step_losses(cpu, "fp32", steps))
+    part = seconds / (1 + len(precisions))
+    expected = np.array(step_losses(cpu, "fp32", steps, time.monotonic() + part))
     for p in precisions:
         with warnings.catch_warnings(record=True) as notes:
             warnings.simplefilter("always", UserWarning)
-            found = np.array(step_losses(device, p, steps))
-        note = "; ".join(str(n.message) for n in notes if "steps" in str(n.message) or "written out" in str(n.message))
-        off = np.abs(found - expected) / np.maximum(np.abs(expected), 0.1)
-        end = abs(found[-10:].mean() - expected[-10:].mean()) / max(abs(expected[-10:].mean()), 0.1)
-        lines.append(_line(f"losses 1 to {min(10, steps)}", p, off[:10].max(), FIRST[p], 32, note=note))
-        lines.append(_line(f"losses {max(steps - 9, 1)} to {steps}", p, end, LAST[p], 32))
+            found = np.array(step_losses(device, p, len(expected), time.monotonic() + part))
+        note = "; ".join(str(n.message) for n in notes if "steps are" in str(n.message) or "written out" in str(n.message))
+        lines += _compared_losses(found, expected[:len(found)], p, steps, note)
     return lines
+
+def _compared_losses(found: np.ndarray, expected: np.ndarray, precision: str, steps: int, note: str) -> list[dict]:
+    "Hold the losses of a device against the reference: the first ten each, the last ten by their mean."
+    n, cut = len(found), f"of {steps}: no time for more" if len(found) < steps else ""
+    size = np.maximum(np.abs(expected), 0.1)
+    end = abs(found[-10:].mean() - expected[-10:].mean()) / max(abs(expected[-10:].mean()), 0.1)
+    first = _line(f"losses 1 to {min(10, n)}", precision, (np.abs(found - expected) / size)[:10].max(), FIRST[precision], 32,
+                  note=note)
+    return [first, _line(f"losses {max(n - 9, 1)} to {n}", precision, end, LAST[precision], 32, note=cut)]
 
 # %% ../nbs/12m_card.ipynb #1555c765
 class _Steps:
@@ -229,7 +241,7 @@ def device_name(machine: Machine) -> str:
 def measure_card(device: str = "auto", seconds: float = 55, results: Path | None = None) -> tuple[list[dict], Machine]:
     "Check a device and measure it, within a time."
     end, machine = time.monotonic() + seconds, Machine.choose(device)
-    lines = agreement(machine.device)
+    lines = agreement(machine.device, seconds=0.5 * seconds)
     threads = None if machine.device.type == "cuda" else 1
     task = {"device": str(machine.device), "precision": machine.precision, "threads": threads}
     found = rates(points_for(machine.device), task, end - 3)
@@ -251,8 +263,8 @@ def check_card(device: str = "auto", results: str | Path | None = None, seconds:
     path = write_atomic(folder / f"card_{device_name(machine)}.csv", as_csv([line | stamp for line in lines]))
     for line in lines:
         point = f"{line['way']:<9}{line['batch']!s:>6}{line['processes']!s:>4}"
-        bound = f"at most {line['bound']:g}: {line['ok']}" if line["bound"] != "" else line["note"]
-        print(f"{line['what']:<30}{point}{line['value']:>11}  {bound}")
+        bound = f"at most {line['bound']:g}: {line['ok']}  " if line["bound"] != "" else ""
+        print(f"{line['what']:<30}{point}{line['value']:>11}  {bound}{line['note']}".rstrip())
     note(f"{machine.label}, {machine.precision}, torch {stamp['torch']}: {time.monotonic() - began:.0f} s; written to {path}")
     return int(any(line["ok"] == "NO" for line in lines))
 
