@@ -9,6 +9,7 @@ __all__ = ['COVERAGES', 'roc_auc', 'metrics', 'by_elements', 'multiples', 'cover
 import numpy as np
 
 from .config import InputError
+from .heldout import conformal_rank
 from .losses import METRICS
 from .results import METRIC_NAMES
 
@@ -64,7 +65,7 @@ def multiples(y: np.ndarray, mean: np.ndarray, std: np.ndarray | None,  # of the
              ) -> dict[str, float]:  # nominal to multiple; those are left out for which there are too few rows
     "Return by how many standard deviations calibrated intervals reach to each side."
     ordered = np.sort(_errors_in_std(y, mean, std))
-    ranks = {c: int(np.ceil((len(ordered) + 1) * c - 1e-9)) for c in nominal}
+    ranks = {c: conformal_rank(len(ordered), c) for c in nominal}
     return {f"{c:g}": float(ordered[k - 1]) for c, k in ranks.items() if k <= len(ordered)}
 
 def coverage(val: tuple, test: tuple,  # (targets, predictions, standard deviations or None)
