@@ -46,15 +46,19 @@ class Packed:
         return torch.cat(rows or [torch.arange(0)]).to(self.numbers.device)
 
     def with_fractions(self, fractions: Tensor) -> "Packed":
-        "Return the same formulas with other fractions; what was found out about their layout is handed on."
-        result = Packed(self.numbers, fractions, self.sizes, self.order, self.real, self.extra)
+        "Return the same formulas with other fractions."
+        return self._alike(fractions=fractions)
+
+    def _alike(self, **changes) -> "Packed":
+        "Return a batch of the same layout; what was found out about that is handed on."
+        result = replace(self, **changes)
         if "before" in vars(self): vars(result)["before"] = self.before
         return result
 
     def reordered(self, rows: Tensor,  # (T,) the row that moves to each place, see `sorted_rows`
                  ) -> "Packed":
         "Return the same formulas with their elements in another order."
-        return replace(self, numbers=self.numbers[rows], fractions=self.fractions[rows])
+        return self._alike(numbers=self.numbers[rows], fractions=self.fractions[rows])
 
     def blocks(self, x: Tensor) -> tuple[Tensor, ...]:  # one (sizes[t], ...) for each step
         "Cut rows into steps."
