@@ -117,6 +117,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                              'lgdcnn.card._Steps.take': ('card.html#_steps.take', 'lgdcnn/card.py'),
                              'lgdcnn.card._compared_losses': ('card.html#_compared_losses', 'lgdcnn/card.py'),
                              'lgdcnn.card._line': ('card.html#_line', 'lgdcnn/card.py'),
+                             'lgdcnn.card._rate': ('card.html#_rate', 'lgdcnn/card.py'),
                              'lgdcnn.card.agreement': ('card.html#agreement', 'lgdcnn/card.py'),
                              'lgdcnn.card.as_csv': ('card.html#as_csv', 'lgdcnn/card.py'),
                              'lgdcnn.card.carried': ('card.html#carried', 'lgdcnn/card.py'),

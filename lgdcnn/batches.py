@@ -30,7 +30,7 @@ def mixture(counts: Tensor,  # (N,) elements of each formula
 
 def stratified_batches(counts: Tensor,  # (N,)
                        batch_size: int, generator: torch.Generator) -> tuple[Tensor, ...]:
-    "Draw batches of one mixture, their formulas ordered by falling element count; the remainder comes last, in random order."
+    "Draw batches of one mixture, formulas with most elements first; the remainder comes last, in random order."
     n_batches, takes = mixture(counts, batch_size)
     order = torch.randperm(len(counts), generator=generator)
     drawn, columns, left = counts[order], [], []

@@ -243,7 +243,8 @@ def _run(given: dict, note: Callable[[str], None], say: Callable = print) -> int
     if workers is None: outcome = run_benchmark(plan_of(**filters, device=given["device"]), **given, note=note)
     else:
         from lgdcnn.workers import run_workers
-        if given.pop("force"): raise InputError("--force with --workers is not possible: each of them would run every cell again")
+        if given.pop("force"):
+            raise InputError("--force with --workers is not possible: each of them would run every cell again")
         del given["in_parts"]  # they always do
         outcome = run_workers(filters, workers, **given, **more, note=note)
     say(str(outcome))

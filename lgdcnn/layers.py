@@ -167,6 +167,8 @@ class FractionEncoding(nn.Module):
 # %% ../nbs/04_layers.ipynb #4e4206a1
 class Embedder(nn.Module):
     "Turn atomic numbers and fractions into the input vectors x of the network."
+    written_out = False  # whether to gather by `index_select`, whose gradient never asks the host for a count
+
     def __init__(self, table: Tensor,  # (119, d_table), see lgdcnn.elements
                  d_model: int, resolution: int, base: float):
         super().__init__()
@@ -177,7 +179,8 @@ class Embedder(nn.Module):
 
     def forward(self, packed: Packed) -> Tensor:  # (T, d)
         vectors = self.project(self.table) * 2 ** self.s  # (119, d)
-        return F.embedding(packed.numbers, vectors) + self.fraction(packed.fractions)
+        gathered = vectors.index_select(0, packed.numbers) if self.written_out else F.embedding(packed.numbers, vectors)
+        return gathered + self.fraction(packed.fractions)
 
 # %% ../nbs/04_layers.ipynb #c1790cf7
 class SmoothFraction(nn.Module):

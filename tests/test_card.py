@@ -86,7 +86,7 @@ def test_parts_are_those_of_the_figure():
     from lgdcnn.sample_efficiency import FRACTIONS, SamplePlan, divide, part
     assert [s / 1000 for s in SHARES] == list(FRACTIONS) and TEST_SHARE == SamplePlan().test_share
     data, (test, rest) = tiny_set(), divide(24, SamplePlan())
-    assert all(np.array_equal(a, b) for a, b in zip(divide_rows(24), (test, rest)))
+    assert all(np.array_equal(a, b) for a, b in zip(divide_rows(24), (test, rest), strict=True))
     for share in (200, 600, 1000):
         split = part_set(data, share).splits[0]
         assert np.array_equal(split.train, part(rest, 24, share / 1000)) and np.array_equal(split.test, test)

@@ -37,7 +37,8 @@ def place(tmp_path_factory):
 def restored():
     kept = dict(MODELS), dict(PROTOCOLS)
     yield
-    MODELS.update(kept[0]); PROTOCOLS.update(kept[1])
+    MODELS.update(kept[0])
+    PROTOCOLS.update(kept[1])
 
 
 def names(protocol="fast", seeds=2): return [f"salts/lstm.{protocol}.fold{k}.seed{s}" for s in range(seeds) for k in range(3)]
@@ -197,7 +198,8 @@ def silent(tmp_path):
 
 def test_without_memory_there_are_fewer_workers_and_in_the_end_a_failure(silent):
     a, b, c = (cell.id for cell in silent.plan)
-    silent.start(); silent.start()
+    silent.start()
+    silent.start()
     first, second = silent.running
     for w, cell in ((first, a), (second, b)): silent.hear(w, {"event": "begun", "cell": cell})
     silent.hear(first, {"event": "failed", "cell": a, "why": "out of memory", "memory": True})
@@ -208,7 +210,8 @@ def test_without_memory_there_are_fewer_workers_and_in_the_end_a_failure(silent)
 
 
 def test_a_failed_cell_is_told_to_all_and_workers_that_cannot_start_are_not_started_for_ever(silent):
-    silent.start(); silent.start()
+    silent.start()
+    silent.start()
     first, second = silent.running
     silent.hear(first, {"event": "failed", "cell": "x", "why": "TrainingError: the loss became nan", "memory": False})
     assert [json.loads(line) for line in second.sent] == [{"without": ["x"]}]
