@@ -30,7 +30,7 @@ def mixture(counts: Tensor,  # (N,) elements of each formula
 
 def stratified_batches(counts: Tensor,  # (N,)
                        batch_size: int, generator: torch.Generator) -> tuple[Tensor, ...]:
-    "Draw batches of one mixture, their formulas ordered by falling element count; then the remainder, in random order."
+    "Draw batches of one mixture, formulas with most elements first; the remainder comes last, in random order."
     n_batches, takes = mixture(counts, batch_size)
     order = torch.randperm(len(counts), generator=generator)
     drawn, columns, left = counts[order], [], []
@@ -40,7 +40,8 @@ def stratified_batches(counts: Tensor,  # (N,)
         left.append(rows[taken:])
     full, rest = torch.cat(columns, dim=1), torch.cat(left)
     rest = rest[torch.randperm(len(rest), generator=generator)]
-    return (*(full.unbind() if full.numel() else ()), *rest.split(_lengths(len(rest), batch_size)))
+    rows = torch.cat([full.flatten(), rest])
+    return rows.split(batch_lengths(counts, batch_size, "stratified"))
 
 def shape_of(counts: Tensor, batch_size: int) -> Tensor:  # (B,) element counts of the formulas of a batch, falling
     "Say what all batches but the remainder look like; empty if no element count is frequent enough."
@@ -58,4 +59,6 @@ def batch_lengths(counts: Tensor, batch_size: int,
     if how == "random": return _lengths(len(counts), batch_size)
     n_batches, takes = mixture(counts, batch_size)
     rows = sum(takes.values())
-    return [rows] * (n_batches if rows else 0) + _lengths(len(counts) - n_batches * rows, batch_size)
+    left = len(counts) - n_batches * rows
+    if 2 * left < rows: return [rows] * (n_batches - 1) + [rows + left]
+    return [rows] * (n_batches if rows else 0) + _lengths(left, batch_size)

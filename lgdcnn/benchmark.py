@@ -220,6 +220,7 @@ def _parser():
     for name in ("budget", "pack", "results", "rehearse"): run.add_argument(f"--{name}")
     for name in ("device", "precision"): run.add_argument(f"--{name}", default="auto")
     for name in ("threads", "workers"): run.add_argument(f"--{name}", type=int)
+    run.add_argument("--every", type=float, default=5, help="seconds between two lines of progress of --workers")
     run.add_argument("--keep", default="some", help="predictions to store: all, some or none")
     run.add_argument("--force", action="store_true", help="also cells that are done")
     run.add_argument("--in-parts", action="store_true", help="put a network aside when the time is over")
@@ -234,16 +235,19 @@ def main(arguments: list[str] | None = None) -> int:  # exit code
     try: return {"run": _run, "card": _card}[given.pop("command")](given, note)
     except InputError as e: note(f"Error: {e}"); return 2
 
-def _run(given: dict, note: Callable[[str], None]) -> int:
+def _run(given: dict, note: Callable[[str], None], say: Callable = print) -> int:
     "Run cells in this process, or by workers if their number is given."
+    given = dict(given)
     filters = {k: given.pop(k) for k in (*FILTERS, "cell")}
-    workers, rehearse = given.pop("workers"), given.pop("rehearse")
+    workers, more = given.pop("workers"), {k: given.pop(k) for k in ("rehearse", "every")}
     if workers is None: outcome = run_benchmark(plan_of(**filters, device=given["device"]), **given, note=note)
     else:
         from lgdcnn.workers import run_workers
+        if given.pop("force"):
+            raise InputError("--force with --workers is not possible: each of them would run every cell again")
         del given["in_parts"]  # they always do
-        outcome = run_workers(filters, workers, **given, rehearse=rehearse, note=note)
-    print(outcome)
+        outcome = run_workers(filters, workers, **given, **more, note=note)
+    say(str(outcome))
     return outcome.code if workers is not None else int(bool(outcome.failed or outcome.stopped))
 
 def _card(given: dict, note: Callable[[str], None]) -> int:

@@ -46,15 +46,19 @@ class Packed:
         return torch.cat(rows or [torch.arange(0)]).to(self.numbers.device)
 
     def with_fractions(self, fractions: Tensor) -> "Packed":
-        "Return the same formulas with other fractions; what was found out about their layout is handed on."
-        result = Packed(self.numbers, fractions, self.sizes, self.order, self.real, self.extra)
+        "Return the same formulas with other fractions."
+        return self._alike(fractions=fractions)
+
+    def _alike(self, **changes) -> "Packed":
+        "Return a batch of the same layout; what was found out about that is handed on."
+        result = replace(self, **changes)
         if "before" in vars(self): vars(result)["before"] = self.before
         return result
 
     def reordered(self, rows: Tensor,  # (T,) the row that moves to each place, see `sorted_rows`
                  ) -> "Packed":
         "Return the same formulas with their elements in another order."
-        return replace(self, numbers=self.numbers[rows], fractions=self.fractions[rows])
+        return self._alike(numbers=self.numbers[rows], fractions=self.fractions[rows])
 
     def blocks(self, x: Tensor) -> tuple[Tensor, ...]:  # one (sizes[t], ...) for each step
         "Cut rows into steps."
@@ -163,6 +167,8 @@ class FractionEncoding(nn.Module):
 # %% ../nbs/04_layers.ipynb #4e4206a1
 class Embedder(nn.Module):
     "Turn atomic numbers and fractions into the input vectors x of the network."
+    written_out = False  # whether to gather by `index_select`, whose gradient never asks the host for a count
+
     def __init__(self, table: Tensor,  # (119, d_table), see lgdcnn.elements
                  d_model: int, resolution: int, base: float):
         super().__init__()
@@ -173,7 +179,8 @@ class Embedder(nn.Module):
 
     def forward(self, packed: Packed) -> Tensor:  # (T, d)
         vectors = self.project(self.table) * 2 ** self.s  # (119, d)
-        return F.embedding(packed.numbers, vectors) + self.fraction(packed.fractions)
+        gathered = vectors.index_select(0, packed.numbers) if self.written_out else F.embedding(packed.numbers, vectors)
+        return gathered + self.fraction(packed.fractions)
 
 # %% ../nbs/04_layers.ipynb #c1790cf7
 class SmoothFraction(nn.Module):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .batches import mixture, shape_of
-from .layers import Packed, Recurrent, jitter
+from .layers import Embedder, Packed, Recurrent, jitter
 
 # %% ../nbs/07c_one_shape.ipynb #434eb058
 def play_aside(work: Callable[[], None]) -> None:
@@ -72,7 +72,7 @@ class OneShape:
         extra = None if data.extra is None else data.extra[self.index]
         packed = Packed(data.numbers[rows], data.fractions[rows], self.layout.sizes, self.layout.order, (), extra)
         vars(packed)["before"] = self.layout.before
-        return jitter(packed, self.run.config.jitter, None, self.noise)
+        return jitter(packed, self.run.config.jitter, None, self.noise, self.run.config.resort)
 
     def body(self) -> None:
         "Take a step from the buffers; leave its loss in one."
@@ -161,15 +161,16 @@ def _differs(self: OneShape, loss: Tensor, ours: Tensor, moved: float, after: li
     loss_off = abs(ours.item() - loss.item()) / max(abs(loss.item()), 0.1)
     way_off = _distance(after[:n], now[:n]) / max(moved, 1e-30)
     if loss_off <= most_loss and way_off <= most_way: return ""
-    return f"the recorded step differs: loss by {loss_off:.2g} (at most {most_loss:g}), weights by {way_off:.2g} ({most_way:g})"
+    return (f"the recorded step differs: loss by {loss_off:.2g} (at most {most_loss:g}), "
+            f"weights by {way_off:.2g} ({most_way:g})")
 
 def _give_up(self: OneShape, why: str) -> None:
-    "Try once more with written-out recurrences, if there are others; after that go on kernel by kernel."
-    layers = [m for m in self.run.network.modules() if isinstance(m, Recurrent)]
+    "Try once more with layers that never ask the host; after that go on kernel by kernel."
+    layers = [m for m in self.run.network.modules() if isinstance(m, (Embedder, Recurrent))]
     self.agreed, self.play = 0, None
     if layers and self.run.train.z.device.type != "cpu" and not layers[0].written_out:
         for layer in layers: layer.written_out = True
-        warnings.warn(f"{why}: the recurrences are written out instead", stacklevel=5)
+        warnings.warn(f"{why}: recurrences and embedding are written out instead", stacklevel=5)
         return
     for layer in layers: layer.written_out = False
     self.refused = why

@@ -122,7 +122,7 @@ def _full(datasets: Iterable[str], names: Iterable[str], seeds=(0,)) -> list[Cel
 
 def card_plan() -> list[Cell]:
     "Return the cells worth a card's time, in the order of their value for each second of it."
-    regression, classes = by_size()[::-1], by_size("classification")[::-1]
+    regression, classes = (sorted(by_size(t), key=lambda d: -cards()[d].rows) for t in ("regression", "classification"))
     networks_ = [n for n in MODELS if n not in (MAIN, *ABLATIONS)]
     parts = [_full(regression, [MAIN]), _full(classes, [MAIN]),
              _full([part_name(SAMPLED, s) for s in SHARES], [MAIN]), _full([CECV_SET], CECV_NETWORKS),

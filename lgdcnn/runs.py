@@ -115,7 +115,7 @@ def fit_cell_network(cell: Cell, sets: list[ArraySet],  # the cell's own, or its
                      machine: Machine,
                      checkpoint: Path | None = None,  # file to go on from and to save to
                      end: float = math.inf,  # `time.monotonic()` at which to put the run aside
-                     on_epoch: Callable[[dict], None] | None = None,  # told the line of each epoch, and how many rows it read
+                     on_epoch: Callable[[dict], None] | None = None,  # told the line of each epoch, and its rows
                      keep: Path | None = None,  # file for the trained network, see `lgdcnn.saved_networks`
                     ) -> list[Fit]:  # one for each set
     "Train the network of a cell and predict; raises `Paused` before an epoch that would last beyond `end`."

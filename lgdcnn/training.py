@@ -96,7 +96,7 @@ class Run:
         self.loss_function = choose(config.loss, LOSSES, "loss")
         self.batch_size = config.rows_per_batch(len(train.data))
         self.lengths = batch_lengths(train.data.counts, self.batch_size, config.batches)
-        self.n_batches, self.full = len(self.lengths), max(self.lengths)
+        self.n_batches, self.full = len(self.lengths), self.lengths[0]
         self.n_steps = config.epochs * self.n_batches
         self.optimizer, self.lookahead = make_optimizer(network, config), make_lookahead(network, config)
         self.average, self.admission = make_average(network, config, self.n_steps), Admission(config.patience)
@@ -121,7 +121,7 @@ class Run:
         return stratified_batches(self.train.data.counts, self.batch_size, self.generator)
 
     def share(self, index: Tensor) -> float:
-        "Say how much a batch counts: one, or for the remainder of stratified batches its rows over those of a whole one."
+        "Say how much a batch counts: one, or among stratified batches its rows over those of a whole one."
         return 1.0 if self.config.batches == "random" else len(index) / self.full
 
     def loss(self, packed, z: Tensor, weight: Tensor | None) -> Tensor:
