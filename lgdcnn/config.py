@@ -44,18 +44,18 @@ def listed(names,  # any number of them
 class RowError(InputError):
     "Refuse rows of a table: names each of them, twenty at most, and what is wrong there."
     def __init__(self, faults: Sequence[tuple[int, str]],  # (row, what is wrong in it)
-                 remedy: str = "", line_of: Callable[[int], int] | None = None):
-        self.faults, self.remedy = list(faults), remedy
+                 remedy: str = "", line_of: Callable[[int], int] | None = None, separator: str = ": "):
+        self.faults, self.remedy, self.separator = list(faults), remedy, separator
         self.rows = [row for row, _ in self.faults]
-        named = [f"row {r}{f' (line {line_of(r)})' if line_of else ''}: {said}" for r, said in self.faults[:_NAMED]]
+        named = [f"row {r}{f' (line {line_of(r)})' if line_of else ''}{separator}{said}" for r, said in self.faults[:_NAMED]]
         more = f"; and {len(self.faults) - _NAMED:,} more" if len(self.faults) > _NAMED else ""
         super().__init__("; ".join(named) + more + (f": {remedy}" if remedy else ""))
 
-    def __reduce__(self): return RowError, (self.faults, self.remedy)
+    def __reduce__(self): return RowError, (self.faults, self.remedy, None, self.separator)
 
     def placed(self, start: int = 0, line_of: Callable[[int], int] | None = None) -> "RowError":
         "Count rows from `start`, and name lines of a file."
-        return RowError([(row + start, said) for row, said in self.faults], self.remedy, line_of)
+        return RowError([(row + start, said) for row, said in self.faults], self.remedy, line_of, self.separator)
 
 # %% ../nbs/00_config.ipynb #7a10a63d
 def choose(name: str,  # the key asked for
