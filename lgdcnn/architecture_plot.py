@@ -14,7 +14,7 @@ def parts(net: CompositionNetwork):  # DataFrame: place, module, kind, width, pa
     "List the places of a network, from the embedding to the head."
     import pandas as pd
     rows, seen = [("input", net.embedder, "embedder")], set()
-    rows += [(place, net.stages[s], s) for place, s in zip(net.layer_names[1:], net.config.stages)]
+    rows += [(place, net.stages[s], s) for place, s in zip(net.places, net.config.stages)]
     table = []
     for place, module, kind in [*rows, ("head", net.head, "head")]:
         shared = kind in seen

@@ -106,11 +106,14 @@ def _embed(model, formulas: list[str], layers: tuple[str, ...]) -> dict[str, np.
     return {name: model.embed(formulas, layer=name)[0] for name in layers}
 
 # %% ../nbs/10_cecv.ipynb #b32ba16f
-def _distinct(formulas: Iterable[str]) -> tuple[np.ndarray, Compositions]:
+def _distinct(formulas: Iterable[str],
+              as_written: bool = False,  # by spelling, as the reference does
+             ) -> tuple[np.ndarray, Compositions]:
     "Keep each composition once, at its first place."
     formulas = np.array([formulas] if isinstance(formulas, str) else list(formulas), dtype=object)
     c = featurize(formulas)
-    first = np.sort(np.unique(composition_keys(c), return_index=True)[1]) if len(c) else []
+    keys = formulas.astype(str) if as_written else composition_keys(c)
+    first = np.sort(np.unique(keys, return_index=True)[1]) if len(c) else []
     return formulas[np.asarray(first, dtype=int)], c[np.asarray(first, dtype=int)]
 
 def _checked_sizes(sizes: Iterable[int]) -> tuple[int, ...]:
@@ -171,13 +174,13 @@ def environments(model,  # anything with `layers` and `embed`
                  formulas: Iterable[str],
                  layers: Sequence[str] | None = None,  # all the model has, by default
                  sizes: Iterable[int] = range(3, 8),  # numbers of elements to cover
-                 similarity: str = "pearson",  # a key of `SIMILARITIES`
+                 similarity: str = "pearson",  # a key of `SIMILARITIES`; "legacy" also takes every spelling once
                  batch: int = 1024,  # compounds in one forward pass
                 ) -> Environments:
     "Compute the matrices of all compounds and layers; raises `InputError` for unknown layers or sizes below 3."
     layers = _checked_layers(model, model.layers if layers is None else layers)
     correlate = choose(similarity, SIMILARITIES, "similarity")
-    formulas, compositions = _distinct(formulas)
+    formulas, compositions = _distinct(formulas, as_written=similarity == "legacy")
     rows = {n: np.flatnonzero(compositions.n_elements == n) for n in _checked_sizes(sizes)}
     matrices = {layer: {} for layer in layers}
     for n in rows:

@@ -7,15 +7,14 @@ __all__ = ['STAGES', 'EMBEDDERS', 'HEADS', 'layer_names', 'CompositionNetwork', 
 
 # %% ../nbs/05_models.ipynb #7061c54b
 from collections.abc import Iterator
-from itertools import islice
 
 import torch
 from torch import Tensor, nn
 
 from . import layers, peer_layers
 from .config import InputError, ModelConfig, choose
-from .elements import element_table
-from .layers import Embedder, FractionHead, Head, Packed, SmoothEmbedder
+from .elements import element_ranks, element_table
+from .layers import Embedder, FractionHead, Head, Packed, SmoothEmbedder, sorted_rows
 
 # %% ../nbs/05_models.ipynb #f7a18e96
 STAGES = {"lstm": layers.LSTM, "gru": layers.GRU, "attention": layers.Attention, "dcnn": layers.DCNN,
@@ -40,7 +39,7 @@ class CompositionNetwork(nn.Module):
     def __init__(self, config: ModelConfig):
         super().__init__()
         table = torch.from_numpy(element_table(config.elements).copy())
-        self.config, self.layer_names = config, layer_names(config.stages)
+        self.config, self.places = config, layer_names(config.stages)[1:]
         embedder = choose(config.fraction, EMBEDDERS, "fraction encoding")
         self.embedder = embedder(table, config.d_model, config.resolution, config.fraction_base)
         self.stages, width = nn.ModuleDict(), config.d_model
@@ -48,33 +47,61 @@ class CompositionNetwork(nn.Module):
             kind = name.partition(":")[0]
             if name not in self.stages: self.stages[name] = choose(kind, STAGES, "stage")(width, config)
             width = self.stages[name].d_out
+        self.layer_names = self._layer_names()
         self._check_merge(width)
-        if config.add or config.channel_pool > 1: self.layer_names += ("merged",)
-        self.head = choose(config.pooling, HEADS, "pooling")(width // config.channel_pool, config.n_targets)
+        width = width if config.pool_slides else width // config.channel_pool
+        self.head = choose(config.pooling, HEADS, "pooling")(width, config.n_targets)
         self.extra = nn.Linear(config.n_extra, config.d_model) if config.n_extra else None
         # the head may pass the last convolution, where nothing stands between them and it has fewer channels
         self.through = (isinstance(self.head, Head) and hasattr(self.stages[name], "unfinished")
                         and "merged" not in self.layer_names and 3 * config.n_targets < width)
+        if config.order == "electronegativity":
+            self.register_buffer("ranks", torch.from_numpy(element_ranks().copy()), persistent=False)
+
+    def _layer_names(self) -> tuple[str, ...]:
+        "Name all that `outputs` yields."
+        names = ["input"]
+        for place, stage in zip(self.places, self.config.stages):
+            names += [f"{place}-branch"] * hasattr(self.stages[stage], "unfinished") + [place]
+        merged = self.config.add or self.config.channel_pool > 1
+        return (*names, "merged") if merged else tuple(names)
 
     def _check_merge(self, width: int) -> None:
         "Raise `InputError` for layers that cannot be added or pooled."
-        for place in self.config.add: choose(place, dict.fromkeys(self.layer_names), "layer to add")
+        for place in self.config.add: choose(place, dict.fromkeys(("input", *self.places)), "layer to add")
         if self.config.add and self.config.d_model != width:
             raise InputError(f"layers of {self.config.d_model} and {width} channels cannot be added: "
                              "conv_width must equal d_model")
         if self.config.channel_pool > width:
             raise InputError(f"channel_pool = {self.config.channel_pool} is not possible: there are {width} channels")
 
+    def in_order(self, packed: Packed) -> tuple[Packed, Tensor | None]:  # as the network reads it; row of each given element
+        "Sort the elements of each formula by electronegativity, where the network reads them so."
+        if self.config.order == "amount": return packed, None
+        rows = sorted_rows(packed, self.ranks[packed.numbers])
+        return packed.reordered(rows), rows.argsort()
+
     def outputs(self, packed: Packed) -> Iterator[tuple[str, Tensor]]:  # (layer name, (T, d)) in order
-        "Yield the rows that leave each layer."
+        "Yield the rows that leave each layer, those of the elements as `packed` has them."
+        packed, back = self.in_order(packed)
+        for name, x in self._layers(packed, len(self.places)): yield name, x if back is None else x[back]
+
+    def _layers(self, packed: Packed, n: int) -> Iterator[tuple[str, Tensor]]:
+        "Yield the rows that leave the embedding and the first `n` stages, in the order of reading."
         x = self.embedder(packed)
         if self.extra is not None: x = self._add_extra(x, packed)
         kept = {"input": x}
         yield "input", x
-        for place, stage in zip(self.layer_names[1:], self.config.stages):
-            x = kept[place] = self.stages[stage](x, packed)
+        for place, stage in zip(self.places[:n], map(self.stages.__getitem__, self.config.stages)):
+            if hasattr(stage, "unfinished"):
+                x, last, h = stage.unfinished(x, packed)
+                branch = last(h, packed)
+                yield f"{place}-branch", branch
+                x = x + branch
+            else: x = stage(x, packed)
+            kept[place] = x
             yield place, x
-        if "merged" in self.layer_names: yield "merged", self._merge(x, kept)
+        if n == len(self.places) and "merged" in self.layer_names: yield "merged", self._merge(x, kept)
 
     def _add_extra(self, x: Tensor, packed: Packed) -> Tensor:
         "Add what a formula's further numbers say to the vector of each of its elements."
@@ -84,15 +111,15 @@ class CompositionNetwork(nn.Module):
     def _merge(self, x: Tensor, kept: dict[str, Tensor]) -> Tensor:
         "Add the outputs of earlier layers and keep the largest of neighbouring channels (L-G-DCNN-V1)."
         for place in self.config.add: x = x + kept[place]
-        return nn.functional.max_pool1d(x, self.config.channel_pool)
+        k = self.config.channel_pool
+        return nn.functional.max_pool1d(x, k, 1, k // 2) if self.config.pool_slides else nn.functional.max_pool1d(x, k)
 
     def forward(self, packed: Packed) -> tuple[Tensor, Tensor]:  # mu and log-scale, (B, n_targets)
+        packed, _ = self.in_order(packed)
+        *_, (_, x) = self._layers(packed, len(self.places) - self.through)
         if self.through:
-            *_, (_, x) = islice(self.outputs(packed), len(self.config.stages))  # all but the last stage
             results = self.head.through(*self.stages[self.config.stages[-1]].unfinished(x, packed), packed)
-        else:
-            *_, (_, x) = self.outputs(packed)
-            results = self.head(x, packed)
+        else: results = self.head(x, packed)
         return tuple(torch.empty_like(r).index_copy(0, packed.order, r) for r in results)
 
 # %% ../nbs/05_models.ipynb #edb4bf3d

@@ -20,7 +20,7 @@ from .datasets import Dataset, load_dataset
 from .estimator import standardisation
 from .layers import CompositionTensors
 from .models import build_model
-from .padding import Small
+from .padding import Small, check_plan
 from .training import Rows, fit_network
 
 # %% ../nbs/13d_pretraining.ipynb #8e05a09d
@@ -76,19 +76,28 @@ def transfer_table(ds: Dataset, plan: TransferPlan, seed: int) -> pd.DataFrame: 
     return pd.DataFrame(found, columns=["start", "seed", "n_train", "mae"])
 
 # %% ../nbs/13d_pretraining.ipynb #9a8adfa1
+def _plan_of(path: Path) -> dict:
+    "Read the plan that a stored table follows off its columns; until version 0.2 the rate was not among them, and 5e-4."
+    table = pd.read_csv(path)
+    first, sizes = table.iloc[0], table.n_train[table.n_train > 0]
+    return {"dataset": first.dataset, "network": first.model, "family": first.family, "width": int(first.width),
+            "epochs": int(first.epochs), "rate": float(first.get("rate", 5e-4)), "sizes": tuple(sizes.unique().tolist()),
+            "n_test": int(first.n_test), "seeds": tuple(table.seed.unique().tolist())}
+
 def run_transfer(results: str | Path,  # the table is written to the folder `views` in it
                  plan: TransferPlan = TransferPlan(),
                  say: Callable[[str], None] = lambda text: None,
                 ) -> pd.DataFrame:
-    "Compare both ways for every seed, unless that is stored."
+    "Compare both ways for every seed, unless that is stored; raises `InputError` if that follows another plan."
     path, ds, parts = Path(results) / "views" / "transfer.csv", load_dataset(plan.dataset), []
-    if path.is_file(): return pd.read_csv(path)
+    if path.is_file(): return check_plan(path, _plan_of(path), plan)
     path.parent.mkdir(parents=True, exist_ok=True)
     for seed in plan.seeds:
         say(f"transfer, seed {seed}")
         parts.append(transfer_table(ds, plan, seed))
     sizes = dict(zip(("n_source", "n_test"), (len(divide(ds, plan, 0)[k]) for k in (0, 2))))
     table = pd.concat(parts, ignore_index=True).assign(
-        dataset=ds.name, family=plan.family, unit=ds.unit, model=plan.network, width=plan.width, epochs=plan.epochs, **sizes)
+        dataset=ds.name, family=plan.family, unit=ds.unit, model=plan.network, width=plan.width, epochs=plan.epochs,
+        rate=plan.rate, **sizes)
     write_atomic(path, table.to_csv(index=False, float_format="%.5g", lineterminator="\n"))
     return table

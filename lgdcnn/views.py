@@ -65,7 +65,7 @@ class InnerLayers:
         "Yield the rows that leave each part, in order."
         x = self.network.embedder(packed)
         yield "input", x
-        for place, name in zip(self.network.layer_names[1:], self.network.config.stages):
+        for place, name in zip(self.network.places, self.network.config.stages):
             stage = self.network.stages[name]
             if isinstance(stage, DCNN):
                 for part, layer in (("convolution", stage.first), *((f"unit {k}", u) for k, u in enumerate(stage.units, 1))):

@@ -10,7 +10,7 @@ from lgdcnn import cecv, cecv_comparison, cecv_members, cecv_plots
 from lgdcnn.cecv_order import order_table
 from lgdcnn.cli_cecv import command, read_formulas
 from lgdcnn.composition import ATOMIC_NUMBER, featurize
-from lgdcnn.config import InputError
+from lgdcnn.config import MODELS, InputError
 from lgdcnn.estimator import LGDCNNRegressor
 
 
@@ -97,6 +97,26 @@ def test_compare_order_ignores_models_without_published_curve():
                           "value": [0.8, 0.2, 0.5]})
     order, tau = cecv_comparison.compare_order(table)
     assert tau == -1 and order["model"].tolist() == ["dcnn", "mine", "lstm"] and order["published"].isna().sum() == 1
+
+
+def test_published_curves_are_read_at_the_last_branch():
+    "Of the networks with a published curve all but the LSTM end in a deep convolution."
+    read = {m: cecv_comparison.published_layer(MODELS[m]) for m in cecv_comparison.PUBLISHED_NAMES}
+    assert read == {m: "output" if m == "lstm" else "dcnn-branch" for m in read}
+    table = pd.DataFrame({"model": ["lstm", "dcnn", "dcnn"], "seed": 0, "layer": ["output", "output", "dcnn-branch"],
+                          "threshold": 0.05, "value": [0.5, 0.2, 0.8], "legacy": [5, 9, 3]})
+    assert [cecv_comparison.compare_order(table, layer=layer)[1] for layer in ("output", "published")] == [-1, 1]
+    assert cecv_comparison.compare_order(table, layer="published", quantity="legacy")[1] == -1
+    with pytest.raises(InputError, match="no value of dcnn in the layer 'published'"):
+        cecv_comparison.compare_order(table[:2], layer="published")
+
+
+def test_measure_counts_as_the_reference_in_the_branch(fitted):
+    written = ["MgSiO3", "CaSiO3", "Mg2SiO4", "NaAlSi3O8", "KAlSi3O8"]
+    table = cecv_comparison.measure(fitted, written, "Si", ("dcnn-branch", "output"), n_orders=2)
+    for layer, rows in table.groupby("layer"):
+        assert rows["legacy"].tolist() == cecv.compute(fitted, written, "Si", layer, legacy=True).counts.tolist()
+    assert table.layer.unique().tolist() == ["dcnn-branch", "output"]
 
 
 # plots

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from lgdcnn.composition import SYMBOLS
-from lgdcnn.elements import element_table, magpie_properties
+from lgdcnn.elements import element_ranks, element_table, magpie_properties
 
 
 def test_mat2vec_equals_its_source():
@@ -35,6 +35,19 @@ def test_magpie_agrees_with_pymatgen():
         if s not in ("Po", "Rn"): assert abs(table["AtomicWeight"][s] / float(Element(s).atomic_mass) - 1) < 0.001, s
         if s in ("Pm", "Tb", "Yb") or np.isnan(table["Electronegativity"][s]): continue
         assert abs(table["Electronegativity"][s] - Element(s).X) <= 0.02, s
+
+
+def test_elements_rank_by_electronegativity():
+    "Ties by atomic number; elements without a value stand behind fluorine, by atomic number."
+    chi = magpie_properties()["Electronegativity"]
+    rank = element_ranks()
+    assert rank[0] == 0 and sorted(rank[1:]) == list(range(1, 119))
+    order = [SYMBOLS[z] for z in np.argsort(rank)[1:]]
+    assert order[0] == "Fr" and order[97:102] == ["F", "He", "Ne", "Ar", "Rn"] and order[-1] == "Og"
+    known = [z for z in np.argsort(rank)[1:] if not np.isnan(chi[z - 1])]
+    pairs = [(chi[z - 1], z) for z in known]
+    assert pairs == sorted(pairs) and len(known) == 98
+    assert rank[SYMBOLS.index("Si")] < rank[SYMBOLS.index("Cu")] and not rank.flags.writeable
 
 
 def test_magpie_table_is_standardised_and_joined():

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lgdcnn.composition import SYMBOLS, featurize
-from lgdcnn.config import MODELS, InputError
+from lgdcnn.config import MODELS, InputError, ModelConfig
 from lgdcnn.layers import Attention, CompositionTensors, ElementConv, SmoothFraction, collect, jitter, spread
 from lgdcnn.models import build_model, n_parameters
 
@@ -164,7 +164,7 @@ SIZES = {  # trainable parameters added up by hand: embedding with two scales, s
     "ldcnn": 102_912 + 3 + 1_576_960 + 7 * 786_944 + 1_539,
     "l-att-res-dcnn": 102_912 + 3 + 1_576_960 + 263_169 + 7 * 786_944 + 1_539,
     "l-g-dcnn": 8_635_911,
-    "l-g-dcnn-v1": 8_635_911 - 3 * (512 - 170),
+    "l-g-dcnn-v1": 8_635_911,  # adding and pooling have no weights, and the width stays
     "l-g-dcnn-onehot": 8_635_911 - 512 * (200 - 118),
     "l-g-dcnn-2-units": 8_635_911 - 2 * 786_944,
     "l-g-dcnn-6-units": 8_635_911 + 6 * 786_944,
@@ -173,6 +173,7 @@ SIZES = {  # trainable parameters added up by hand: embedding with two scales, s
     "l-g-dcnn-no-cnn": 8_635_911 - 7 * 786_944,
     "l-g-dcnn-smooth": 8_635_911 - 2 + 3 * 512 + 512,  # a linear map instead of two scales
     "l-g-dcnn-tuned": 8_635_911 + 22 * 512,
+    "l-g-dcnn-continuous": 8_635_911 - 2 + 3 * 512 + 512,
     "crabnet-style": 102_912 + 3
     + 3 * (4 * (512 * 512 + 512) + (512 * 2048 + 2048) + (2048 * 512 + 512) + 2 * 2 * 512)  # attention, dense, norms
     + 2 * (512 * 1024 + 1024 * 512 + 512 * 256 + 256 * 128) + 1024 + 512 + 256 + 128        # with shortcuts
@@ -193,8 +194,79 @@ def test_size_by_hand(name):
 def test_v1_adds_and_pools():
     packed, net = packed_batch("LiFePO4", "NaCl"), NETS["l-g-dcnn-v1"]
     out = dict(net.outputs(packed))
+    total = out["attention-1"] + out["attention-2"] + out["dcnn"]
+    neighbours = F.pad(total, (1, 1), value=-math.inf).unfold(1, 3, 1).amax(2)  # size 3, stride 1, padding 1
+    assert out["merged"].shape == total.shape and torch.allclose(out["merged"], neighbours, atol=1e-6)
+    assert net.head.linear.in_features == 96
+
+
+def test_a_v1_saved_before_its_pool_slid_is_what_it_was():
+    "Files then had no field `pool_slides`: windows of three side by side, 96 channels to 32."
+    facts = {k: v for k, v in MODELS["l-g-dcnn-v1"].to_dict().items() if k not in ("n_extra", "order", "pool_slides")}
+    assert ModelConfig.from_dict(facts).digest() == "42fc156fb7" != MODELS["l-g-dcnn-v1"].digest()
+    packed, net = packed_batch("LiFePO4", "NaCl"), build_model(ModelConfig.from_dict(facts | {"d_model": 96, "conv_width": 96}))
+    out = dict(net.outputs(packed))
     total = out["dcnn"] + out["attention-1"] + out["attention-2"]
-    assert torch.equal(out["merged"], total.unflatten(1, (-1, 3)).amax(2))
+    assert net.head.linear.in_features == 32
+    assert torch.allclose(out["merged"], total.unflatten(1, (-1, 3)).amax(2), atol=1e-6)
+
+
+@torch.no_grad()
+def test_the_branch_of_the_last_residual_unit_is_a_layer():
+    "At the sixth call of a Sequential, in the reference: what is added, not the sum."
+    packed, net = packed_batch("LiFePO4", "NaCl"), NETS["l-g-dcnn"]
+    added = []
+    hook = net.stages["dcnn"].units[-1].convs[1].register_forward_hook(lambda module, inputs, y: added.append(y))
+    out = dict(net.outputs(packed))
+    hook.remove()
+    x = net.stages["dcnn"].first(out["attention-2"], packed)
+    for unit in net.stages["dcnn"].units[:2]: x = unit(x, packed)
+    assert tuple(out) == net.layer_names == ("input", "lstm", "attention-1", "gru", "attention-2", "dcnn-branch", "dcnn")
+    assert torch.equal(out["dcnn-branch"], added[0]) and torch.allclose(out["dcnn"], x + out["dcnn-branch"], atol=1e-6)
+    assert "dcnn-branch" not in NETS["lstm"].layer_names
+
+
+E = 1e-6
+CROSSINGS = [(f"{a}{1 + E}{b}", f"{a}{b}{1 + E}") for a, b in (("Ti", "O"), ("Fe", "Al"), ("Cu", "Si"), ("Xe", "F"), ("He", "Ne"))]
+CROSSINGS += [(f"Li{2 + E}Cu2O", f"Li2Cu{2 + E}O"), (f"Li3Cu{1 + E}O", f"Li3CuO{1 + E}"), (f"Ti{1 + E}AlV{1 - E}", f"Ti{1 - E}AlV{1 + E}")]
+
+
+@pytest.mark.parametrize("pair", CROSSINGS)
+def test_nothing_jumps_where_two_fractions_cross(pair):
+    "The limits from both sides agree in the continuous network, and by far not in the paper's order."
+    for name, jumps in (("l-g-dcnn-continuous", False), ("l-g-dcnn", True), ("l-g-dcnn-smooth", True)):
+        here, there = predict(NETS[name], pair)
+        assert (np.abs(here - there).max() > 1e-4) if jumps else (np.abs(here - there).max() < 1e-5), name
+
+
+@pytest.mark.parametrize("part", ["order", "fraction"])
+def test_each_part_of_the_continuous_network_is_needed(part):
+    config = MODELS["l-g-dcnn-continuous"].replace(d_model=96, conv_width=96)
+    less = build_model(config.replace(**{part: getattr(MODELS["l-g-dcnn"], part)}), seed=1).eval()
+    at = np.linspace(0.49, 0.51, 201)
+    steps = lambda net: np.abs(np.diff(predict(net, [f"Ti{x:.9f}O{1 - x:.9f}" for x in at])[:, 0])).max()
+    assert steps(less) > 3 * steps(build_model(config, seed=1).eval())
+
+
+def test_elements_are_read_by_electronegativity_and_shown_as_they_were_asked():
+    net = NETS["l-g-dcnn-continuous"]
+    packed = packed_batch("Cu3SiO2", "SiCu", "O2Ti")
+    ranked, back = net.in_order(packed)
+    line = lambda p: [[SYMBOLS[z] for z in row if z] for row in spread(p.numbers[:, None], p).squeeze(2)[p.order.argsort()].tolist()]
+    assert line(packed) == [["Cu", "O", "Si"], ["Si", "Cu"], ["O", "Ti"]]   # by amount
+    assert line(ranked) == [["Si", "Cu", "O"], ["Si", "Cu"], ["Ti", "O"]]   # Si and Cu both have 1.9
+    assert torch.equal(ranked.numbers[back], packed.numbers) and torch.equal(ranked.fractions[back], packed.fractions)
+    assert torch.allclose(dict(net.outputs(packed))["input"], net.embedder(packed), atol=1e-6)  # row by row
+
+
+def test_sorting_again_after_the_jitter():
+    packed = packed_batch("Ti0.5O0.5", "Li3Cu2O2", "AlNiFeCrCoMn", "Fe")
+    noise = lambda again: jitter(packed, 0.5, torch.Generator().manual_seed(1), again)
+    plain, again = noise(False), noise(True)
+    fractions = lambda p: spread(p.fractions[:, None], p).squeeze(2)
+    assert (fractions(plain).diff(dim=1) > 0).any() and not (fractions(again).diff(dim=1) > 0).any()
+    pairs = lambda p: sorted(zip(p.numbers.tolist(), p.fractions.tolist(), strict=True))
+    assert pairs(plain) == pairs(again) and again.sizes == packed.sizes and torch.equal(again.order, packed.order)
 
 
 def test_smooth_fractions_by_hand():

@@ -60,6 +60,11 @@ def test_training_leaves_the_callers_random_state(few):
     assert torch.equal(before, torch.get_rng_state())
 
 
+def test_sorting_again_after_the_jitter_reaches_the_training(few):
+    assert not torch.equal(weights(1, few), weights(1, few, resort=True))
+    assert torch.equal(weights(1, few, jitter=0.0), weights(1, few, jitter=0.0, resort=True))  # nothing was moved
+
+
 def test_averaging_and_jitter_change_the_weights(few):
     base = weights(1, few)
     assert not torch.equal(base, weights(1, few, average="none"))
@@ -169,14 +174,40 @@ def test_defaults_are_held_fast():
     assert ModelConfig().to_dict() == {
         "name": "l-g-dcnn", "stages": ["lstm", "attention", "gru", "attention", "dcnn"], "elements": "mat2vec",
         "d_model": 512, "resolution": 2000, "fraction_base": 50.0, "n_units": 3, "kernel": 3, "conv_width": 512,
-        "add": [], "channel_pool": 1, "n_targets": 1, "dropout": 0.0, "fraction": "sinusoid", "pooling": "mean", "n_extra": 0}
+        "add": [], "channel_pool": 1, "n_targets": 1, "dropout": 0.0, "fraction": "sinusoid", "pooling": "mean", "n_extra": 0,
+        "order": "amount", "pool_slides": False}
     assert TrainConfig().to_dict() == {
         "name": "fast", "epochs": 60, "batch_size": 128, "learning_rate": 1e-3, "weight_decay": 1e-2, "warmup": 0.3,
         "grad_clip": 1.0, "loss": "laplace", "jitter": 0.02, "average": "ema", "select": "last", "optimizer": "adamw",
         "lookahead": 0, "schedule": "one-cycle", "lowest_rate": 0.0, "cycle_epochs": 20, "ema_age": 0.05,
-        "average_every": 20, "patience": 5, "batch_rule": "fixed"}
+        "average_every": 20, "patience": 5, "batch_rule": "fixed", "batches": "random", "resort": False}
     assert PROTOCOLS["fast-laplace"].digest() == TrainConfig().digest() == "44136fa355"
     assert PROTOCOLS["fast"].replace(loss="laplace") == TrainConfig(), "the two differ by the loss alone"
+
+
+def test_digests_of_published_configurations_stand():
+    "Stored rows and saved models name configurations by these; V1 alone is another network than it was."
+    assert {name: MODELS[name].digest() for name in DIGESTS} == DIGESTS
+    assert {name: PROTOCOLS[name].digest() for name in PROTOCOL_DIGESTS} == PROTOCOL_DIGESTS
+
+
+DIGESTS = {"l-g-dcnn": "44136fa355", "lstm": "d71ac1a0fb", "gru": "7a5cce192b", "dcnn": "ade7db9e1b", "dcnn-k1": "c817981df6",
+           "ldcnn": "cd2186323b", "l-att-res-dcnn": "1dc5f42bd8", "l-g-dcnn-v1": "aa7e6722d7",
+           "l-g-dcnn-onehot": "dee557f1e1", "l-g-dcnn-2-units": "cbaa035853", "l-g-dcnn-6-units": "b6e76ded4f",
+           "l-g-dcnn-no-gru": "97a279bc61", "l-g-dcnn-no-attention": "6760ab1adc", "l-g-dcnn-no-cnn": "d011fa0222",
+           "l-g-dcnn-smooth": "40f6403436", "l-g-dcnn-tuned": "5f36b38ca4", "l-g-dcnn-continuous": "8648b0e1a5",
+           "crabnet-style": "a1a72e0bad", "roost-style": "d219195c4e"}
+PROTOCOL_DIGESTS = {"fast": "1e28b6b370", "brief": "f014e0c212", "fast-laplace": "44136fa355", "brief-laplace": "2d800dea55",
+                    "paper": "92ffe81cbe"}
+
+
+def test_what_earlier_versions_do_not_know_stands_in_files_only_where_it_matters():
+    main, other = MODELS["l-g-dcnn"], MODELS["l-g-dcnn-continuous"]
+    assert not {"n_extra", "order", "pool_slides"} & set(main.to_file()) and other.to_file()["order"] == "electronegativity"
+    assert type(main).from_dict(other.to_file()) == other and type(main).from_dict(main.to_file()) == main
+    fast = PROTOCOLS["fast"]
+    assert "resort" not in fast.to_file() and fast.replace(resort=True).to_file()["resort"] is True
+    assert fast.replace(resort=True).digest() != fast.digest()
 
 
 def test_stored_scores_name_todays_configurations(root):

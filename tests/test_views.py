@@ -1,6 +1,7 @@
 "The stored views have their form, agree with each other, and follow from the data set where that is cheap to check."
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,8 @@ from lgdcnn import cecv
 from lgdcnn.composition import ATOMIC_NUMBER, SYMBOLS, parse_formula
 from lgdcnn.config import InputError
 from lgdcnn.elements import element_table
-from lgdcnn.pretraining import TransferPlan, divide
+from lgdcnn.padding import PaddingPlan, run_padding
+from lgdcnn.pretraining import TransferPlan, divide, run_transfer
 from lgdcnn.views import VIEWS, InnerLayers, ViewPlan, element_family, grid_steps, measured_table, nearest, run_views
 
 COLUMNS = {
@@ -121,6 +123,18 @@ def test_only_the_padded_network_changes(views):
         assert part.mean_change.iloc[0] == 0 and (np.diff(part.mean_change) > 0).all()
     shown = views["padding_formulas"].query("network == 'packed'").groupby(["seed", "formula"]).prediction
     assert np.ptp(shown.agg(["min", "max"]), axis=1).max() < 1e-3
+
+
+@pytest.mark.parametrize("run, plan, change", [
+    (run_padding, PaddingPlan(), {"epochs": 60}), (run_padding, PaddingPlan(), {"shown": ("NaCl",)}),
+    (run_padding, PaddingPlan(), {"lengths": (4, 5)}), (run_padding, PaddingPlan(), {"network": "lstm"}),
+    (run_transfer, TransferPlan(), {"rate": 1e-3}), (run_transfer, TransferPlan(), {"seeds": (0,)}),
+    (run_transfer, TransferPlan(), {"sizes": (10, 20)}), (run_transfer, TransferPlan(), {"family": "halide"})])
+def test_what_is_stored_answers_its_own_plan_alone(run, plan, change, root):
+    stored = run(root / "results", plan)
+    assert len(stored) and set(stored.epochs) == {30}
+    with pytest.raises(InputError, match=f"follows another plan .*{next(iter(change))} is .* there, not"):
+        run(root / "results", replace(plan, **change))
 
 
 def test_transfer_was_measured_for_every_seed_and_size(views, embedded):
