@@ -25,7 +25,7 @@ SYMBOLS = ("_ H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn F
 ATOMIC_NUMBER = {symbol: z for z, symbol in enumerate(SYMBOLS) if z}
 
 # %% ../nbs/01_composition.ipynb #03753537
-_NAMED, _SHOWN = 20, 80  # bad rows in one message; characters of a formula
+_NAMED, _SHOWN, _COUNTED = 20, 80, 1000  # bad rows in one message, characters of a formula, bad rows after which none is looked for
 
 def _excerpt(formula, position: int) -> str:
     "Quote a formula, or the piece around the position if it is long."
@@ -42,9 +42,11 @@ class FormulaError(InputError):
         self.formula, self.position, self.reason, self.row, self.others = formula, position, reason, row, tuple(others)
         place = lambda row: f"row {row}" + (f" (line {line_of(row)})" if line_of else "")
         at = f" at position {position + 1}" if isinstance(formula, str) and formula else ""
+        if line_of and row is not None: at += f" (line {line_of(row)})"
         named = [f"{place(e.row)} {quoted(e.formula, 30)}" for e in self.others[:_NAMED - 1]]
-        more = f" and {len(self.others) - len(named):,} more" if len(self.others) > len(named) else ""
-        super().__init__((f"{place(row)}: " if row is not None else "") + f"cannot read formula {_excerpt(formula, position)}{at}: "
+        least = "at least " * (len(self.others) + 1 >= _COUNTED)
+        more = f" and {least}{len(self.others) - len(named):,} more" if len(self.others) > len(named) else ""
+        super().__init__((f"row {row}: " if row is not None else "") + f"cannot read formula {_excerpt(formula, position)}{at}: "
                          + reason + (f"; nor {', '.join(named)}{more}" if named else ""))
 
     @property
@@ -459,7 +461,10 @@ def _slow_rows(formulas: Sequence, rows: np.ndarray):
     out, bad = [], []
     for i in rows.tolist():
         try: amounts, _ = _read(formulas[i])
-        except FormulaError as e: bad.append(e.placed(i)); continue
+        except FormulaError as e:
+            bad.append(e.placed(i))
+            if len(bad) >= _COUNTED: break
+            continue
         total = sum(amounts.values())
         out += [(i, ATOMIC_NUMBER[s], a / total) for s, a in amounts.items()]
     if bad: raise bad[0].placed(others=bad[1:])

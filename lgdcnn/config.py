@@ -47,7 +47,12 @@ class RowError(InputError):
                  remedy: str = "", line_of: Callable[[int], int] | None = None, separator: str = ": "):
         self.faults, self.remedy, self.separator = list(faults), remedy, separator
         self.rows = [row for row, _ in self.faults]
-        named = [f"row {r}{f' (line {line_of(r)})' if line_of else ''}{separator}{said}" for r, said in self.faults[:_NAMED]]
+        place = lambda r: f"row {r}" + (f" (line {line_of(r)})" if line_of else "")
+        (first, said), *rest = self.faults[:_NAMED]
+        named = [f"row {first}{separator}{said}" + (f" (line {line_of(first)})" if line_of else "")]
+        for said, group in itertools.groupby(rest, lambda fault: fault[1]):
+            rows = ", ".join(place(r) for r, _ in group)
+            named.append(rows + separator + (said if said != self.faults[0][1] else "the same"))
         more = f"; and {len(self.faults) - _NAMED:,} more" if len(self.faults) > _NAMED else ""
         super().__init__("; ".join(named) + more + (f": {remedy}" if remedy else ""))
 

@@ -111,9 +111,9 @@ CASES |= {f"start from {bad!r}"[:40]: (fit(init_from=bad), words) for bad, words
     (3, "init_from must be a trained model"), ("none.lgdcnn", "there is no model file"), (LGDCNNRegressor(), "not trained"))}
 CASES |= {f"table {name}": (table(content, *args), words) for name, (content, words, *args) in {
     "empty": ("", "is empty"), "only a header": ("formula,gap\n", "no formulas were given"), "only blanks": ("  \n \n", "no formula column|is empty"),
-    "without formula": ("composition,gap\nFe,1\n", "no formula column 'formula': its columns are 'composition', 'gap'"),
+    "without formula": ("name,gap\nFe,1\n", "no formula column 'formula': its columns are 'name', 'gap' .see --formula."),
     "without target": ("formula,bandgap\nFe,1\n", "no target column 'gap': its columns are 'formula', 'bandgap'"),
-    "case of a column": ("Formula,gap\nFe,1\n", "no formula column 'formula'"), "semicolons": ("formula;gap\nFe;1\n", "separate columns by commas"),
+    "two like formulas": ("Formula,composition,gap\nFe,Fe,1\n", "several columns could hold the formulas"), "unclear separators": ("formula;a,gap\nFe;1,2\n", "say which with --separator"),
     "no header": ("Fe,1\nNi,2\n", "no formula column"), "empty cell": ("formula,gap\nFe,\nNi,1\n", "row 0: the target is ''"),
     "decimal comma": ('formula,gap\nFe,"1,5"\nNi,1\n', "row 0: the target is '1,5'"), "unit": ("formula,gap\nFe,1 eV\n", "row 0: the target is '1 eV'"),
     "nan": ("formula,gap\nFe,NaN\nNi,1\n", "row 0: the target is 'NaN'"), "inf": ("formula,gap\nFe,inf\nNi,1\n", "row 0: the target is 'inf'"),

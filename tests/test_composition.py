@@ -242,7 +242,7 @@ def test_all_bad_rows_are_named():
     assert e.value.rows == list(range(1, 60, 2)) and text.startswith("row 1: cannot read formula 'Q'") and "row 39 'Q' and 10 more" in text
     assert "row 41" not in text and pickle.loads(pickle.dumps(e.value)).rows == e.value.rows
     moved = e.value.placed(100, lambda row: row + 2)
-    assert "row 101 (line 103): cannot read" in str(moved) and "row 139 (line 141) 'Q'" in str(moved)
+    assert "row 101: cannot read formula 'Q' at position 1 (line 103)" in str(moved) and "row 139 (line 141) 'Q'" in str(moved)
 
 
 def test_messages_quote_80_characters():
