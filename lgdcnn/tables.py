@@ -170,7 +170,7 @@ def column(frame,  # a pandas DataFrame
     if name in frame.columns: return frame[name]
     import difflib
     names = [str(c) for c in frame.columns]
-    near = difflib.get_close_matches(str(name)[:80], [c[:80] for c in names], n=1)
+    near = difflib.get_close_matches(str(name)[:80], [c[:80] for c in names], n=1) if len(names) > 8 else []
     hint = f"did you mean {quoted(near[0])}? " if near else ""
     raise InputError(f"the table has no {what} {quoted(name)}: {hint}its columns are {listed(names)}" + (f" (see {option})" if option else ""))
 

@@ -32,7 +32,7 @@ def table(content, *args, name="t.csv", command="train"):
     "Run a command on a table of this content; its refusal is raised again as an `InputError`."
     def run(folder):
         (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
-        words = {"train": ["--target", "gap", "--out", str(folder / "m")], "predict": []}[command]
+        words = {"train": ["--target", "gap", *([] if "--out" in args else ["--out", str(folder / "m")])], "predict": []}[command]
         lead = [command, str(folder / name)] if command == "train" else [command, str(MODEL[0]), "--csv", str(folder / name)]
         r = CliRunner().invoke(main, [*lead, *words, *(a.replace("{d}", str(folder)) for a in args)])
         assert (r.exit_code, r.stdout) == (2, ""), (r.exit_code, r.stdout, r.stderr)
