@@ -135,7 +135,7 @@ def _reason(distance: float, unknown: list[str], traces: list[str], threshold: f
     return "; ".join([*(f"no training formula contains {s}" for s in unknown), *little, *far])
 
 @patch
-def check(self: Applicability, formulas):  # DataFrame with the index of the question: formula, distance, nearest, outside, reason
+def check(self: Applicability, formulas):  # DataFrame, index as asked: formula, distance, nearest, outside, reason
     "Tabulate for each formula how far it is from the training set and why it is outside, if it is."
     import pandas as pd
     index = getattr(formulas, "index", None) if hasattr(formulas, "iloc") else None  # the answer stands beside its question

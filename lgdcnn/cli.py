@@ -39,7 +39,8 @@ def _parse_once(command: click.Command, ctx, args: list) -> list:
     except click.UsageError: order = []  # the command says it itself
     for option in order:
         single = isinstance(option, click.Option) and not (option.multiple or option.is_flag or option.count)
-        if single and order.count(option) > 1: raise click.UsageError(f"{option.opts[-1]} is given twice, and counts once", ctx)
+        if single and order.count(option) > 1:
+            raise click.UsageError(f"{option.opts[-1]} is given twice, and counts once", ctx)
     return command.plain_parse(ctx, args)
 
 class _Commands(click.Group):
@@ -107,7 +108,7 @@ def _warnings_as_notes(how_often: str = "always"):
 
 # %% ../nbs/16_cli.ipynb #0164f41d
 def check_out(out, *inputs, binary: bool = True) -> None:
-    "Raise `InputError` unless `out` can be written and is no input; `-` always can, but a terminal is no place for binary data."
+    "Raise `InputError` unless `out` can be written and is no input; `-` always can, but no terminal takes binary data."
     given = [str(i) for i in inputs if i is not None]
     if given.count("-") > 1: raise InputError("standard input can be read once: give one of the inputs as a file")
     if str(out) != "-": check_output(out, *(i for i in given if i != "-"))
@@ -149,8 +150,10 @@ class Separator(click.ParamType):
         return sign
 
 TABLE_OPTIONS = [
-    click.option("--separator", type=Separator(), help="Between columns of a CSV: comma, semicolon, tab, bar or a sign.  [recognised]"),
-    click.option("--decimal", type=click.Choice([".", ","]), help="Decimal sign of numbers in a CSV.  [recognised where it is certain]"),
+    click.option("--separator", type=Separator(), help="Between columns of a CSV: comma, semicolon, tab, bar or a "
+                                                       "sign.  [recognised]"),
+    click.option("--decimal", type=click.Choice([".", ","]),
+            help="Decimal sign of numbers in a CSV.  [recognised where it is certain]"),
 ]
 
 # %% ../nbs/16_cli.ipynb #ff52a93e
@@ -187,7 +190,8 @@ def _training_data(data: str, targets: tuple[str, ...], formula: str | None, ext
     from lgdcnn.reading import TableReader, source_of
     from lgdcnn.tables import column, formula_column
     if data in list_datasets(): return _named_data(data, targets, extra, task)
-    if data != "-" and not Path(data).suffix and not Path(data).exists(): load_dataset(data)  # refuses, with the nearest name
+    if data != "-" and not Path(data).suffix and not Path(data).exists():
+        load_dataset(data)  # refuses, with the nearest name
     reader = TableReader(source_of(data), separator)
     table = reader.table()
     if not targets: raise InputError(f"say which column to learn with --target: {data} has {listed(table.columns)}")
@@ -199,9 +203,11 @@ def _training_data(data: str, targets: tuple[str, ...], formula: str | None, ext
     if task == "classification": y = _unnamed(column(table, targets[0], "target column", "--target").tolist())
     else:
         y = {t: _numeric(table, t, "target column", "--target", reader, decimal) for t in targets}
-        y = pd.Series(y[targets[0]], dtype=object) if len(y) == 1 else pd.DataFrame({t: pd.Series(_unnamed(v), dtype=object) for t, v in y.items()})
+        several = {t: pd.Series(_unnamed(v), dtype=object) for t, v in y.items()}
+        y = pd.DataFrame(several) if len(y) > 1 else pd.Series(y[targets[0]], dtype=object)
     if extra and set(extra) <= {*table}:
-        formulas = pd.DataFrame({e: _numeric(table, e, "extra column", "--extra", reader, decimal) for e in extra}).assign(formula=formulas)
+        extras = {e: _numeric(table, e, "extra column", "--extra", reader, decimal) for e in extra}
+        formulas = pd.DataFrame(extras).assign(formula=formulas)
     elif extra: formulas = table
     return formulas, y, None, None, targets[0] if len(targets) == 1 else "", task, reader.places
 
@@ -235,8 +241,8 @@ def _with(options):
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Where to save the model.")
 @_with(TABLE_OPTIONS)
 @_with(_TRAIN_OPTIONS)
-def train(data, target, formula, extra, task, out, separator, decimal, architecture, protocol, epochs, n_models, validation, seed,
-          device, quiet) -> None:
+def train(data, target, formula, extra, task, out, separator, decimal, architecture, protocol, epochs, n_models,
+          validation, seed, device, quiet) -> None:
     "Train on DATA (a data set's name, or a table: CSV, parquet or xlsx; - is standard input) and save the model."
     check_out(out, data)
     formulas, y, held, ds, name, task, places = _training_data(data, target, formula, extra, task, separator, decimal)

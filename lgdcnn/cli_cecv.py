@@ -71,7 +71,8 @@ def _render(results, form: str, shares: bool) -> str:
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--data", required=True, help="Name of a data set, or a CSV or parquet file.")
 @click.option("--formula", help="Column of formulas, in a file.  ['formula', or the only one named like it]")
-@click.option("--separator", type=Separator(), help="Between columns of a CSV: comma, semicolon, tab, bar or a sign.  [recognised]")
+@click.option("--separator", type=Separator(), help="Between columns of a CSV: comma, semicolon, tab, bar or a sign.  "
+                                                    "[recognised]")
 @click.option("--part", type=click.Choice(["train", "val", "test", "all"]), default="test", show_default=True,
               help="Of a data set.")
 @click.option("--element", default="Si", show_default=True, help="Symbol, several separated by commas, or all.")
@@ -84,8 +85,8 @@ def _render(results, form: str, shares: bool) -> str:
 @click.option("--shares", is_flag=True, help="In text, show clusters per compound instead of clusters.")
 @click.option("--format", "form", type=click.Choice(["text", "csv", "json"]), default="text", show_default=True)
 @click.option("--device", default="auto", show_default=True)
-def command(model, data, formula, separator, part, element, layer, sizes, thresholds, alignment, similarity, legacy, shares, form,
-            device) -> None:
+def command(model, data, formula, separator, part, element, layer, sizes, thresholds, alignment, similarity, legacy, shares,
+            form, device) -> None:
     "Count the chemical environments that a saved MODEL tells apart."
     check_out("-", model, data, binary=False)
     formulas = read_formulas(data, part, formula, separator)

@@ -25,7 +25,8 @@ def _numbers(table, name: str, missing: bool = False):  # (n,) float64
     if not known.any(): raise InputError(f"the column {quoted(name)} is empty: there is nothing to compare with")
     values = np.array([as_number(v) for v in cells], dtype=float)
     bad = np.flatnonzero(known & ~np.isfinite(values)).tolist()
-    if bad: raise RowError([(i, f"{name} is {quoted(cells.iloc[i], 40)}, not a finite number") for i in bad], "mend or empty it")
+    if bad:
+        raise RowError([(i, f"{name} is {quoted(cells.iloc[i], 40)}, not a finite number") for i in bad], "mend or empty it")
     return values
 
 def _read(path: Path, target: str | None):  # (measured or None, predicted, intervals or None, name of the target)
@@ -77,7 +78,8 @@ def _draw(measured, predicted, intervals, name: str | None, unit: str):  # matpl
 # %% ../nbs/16e_cli_plot.ipynb #3a6434e6
 @click.command()
 @click.argument("predicted", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="The picture: .png, .pdf or .svg; - is standard output.")
+@click.option("--out", type=click.Path(path_type=Path), required=True,
+        help="The picture: .png, .pdf or .svg; - is standard output.")
 @click.option("--target", help="Column of measured values.  ['target', if there is one]")
 @click.option("--unit", default="", help="Unit of the values, for the axes.")
 def plot(predicted, out, target, unit) -> None:

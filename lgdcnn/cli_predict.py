@@ -6,7 +6,6 @@
 __all__ = ['predict']
 
 # %% ../nbs/16d_cli_predict.ipynb #c9212b26
-from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 

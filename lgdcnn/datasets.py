@@ -74,7 +74,8 @@ def _check_target(column, task: str | None, where: str, places: Callable | None 
     import pandas as pd
     missing = column.isna().to_numpy()
     if missing.any():
-        raise InputError(f"{where} has no target in {missing.sum()} of {len(column)} rows, first in {_in_rows(missing, places)}: "
+        raise InputError(f"{where} has no target in {missing.sum()} of {len(column)} rows, first in "
+                         f"{_in_rows(missing, places)}: "
                          "drop them or fill them")
     truths = pd.api.types.is_bool_dtype(column)
     task = task or ("classification" if truths else "regression")
@@ -84,11 +85,14 @@ def _check_target(column, task: str | None, where: str, places: Callable | None 
 
 def _numbers(column, where: str, places: Callable | None = None) -> np.ndarray:
     "Return targets as numbers; raises `InputError` for text and infinities."
-    values = np.array([np.nan if isinstance(v, bool | np.bool_) else as_number(v) for v in column.tolist()], dtype=np.float64)
+    values = np.array([np.nan if isinstance(v, bool | np.bool_) else as_number(v) for v in column.tolist()],
+            dtype=np.float64)
     text = np.isnan(values)
-    if text.any(): raise InputError(f"{where} has targets that are no numbers, like {quoted(str(column[text].iloc[0]), 40)}, "
+    if text.any():
+        raise InputError(f"{where} has targets that are no numbers, like {quoted(str(column[text].iloc[0]), 40)}, "
                                     f"in {_in_rows(text, places)}: mend them, or say task='classification'")
-    if np.isinf(values).any(): raise InputError(f"{where} has an infinite target in {_in_rows(np.isinf(values), places)}: drop it")
+    if np.isinf(values).any():
+        raise InputError(f"{where} has an infinite target in {_in_rows(np.isinf(values), places)}: drop it")
     return values
 
 # %% ../nbs/03_datasets.ipynb #fcf28c28

@@ -139,7 +139,8 @@ def score(self: LGDCNNRegressor, formulas, y, sample_weight=None) -> float:
     truth = check_target_table(y, n, complete=False)[0] if several else check_targets(y, n)[:, None]
     weight = check_weights(sample_weight, n)
     mean = np.asarray(self.predict(compositions)).reshape(n, -1)
-    if mean.shape != truth.shape: raise InputError(f"the model has {mean.shape[1]} targets, and {truth.shape[1]} are given: give as many")
+    if mean.shape != truth.shape:
+        raise InputError(f"the model has {mean.shape[1]} targets, and {truth.shape[1]} are given: give as many")
     known = np.isfinite(truth).T
     scores = [r2_score(t[k], p[k], sample_weight=weight[k]) for t, p, k in zip(truth.T, mean.T, known) if k.sum() > 1]
     return float(np.mean(scores)) if scores else np.nan

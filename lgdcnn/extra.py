@@ -45,7 +45,8 @@ def _numbers(cells, name: str, start: int) -> np.ndarray:  # (N,) float64
     values = np.array([as_number(c) for c in cells], dtype=np.float64)
     bad = np.flatnonzero(~(np.abs(values) < 1e100)).tolist()  # also NaN and infinite
     if bad:
-        raise RowError([(start + i, f"the {name} is {quoted(cells.iloc[i], 40)}, not a finite number") for i in bad], "mend or drop the row")
+        raise RowError([(start + i, f"the {name} is {quoted(cells.iloc[i], 40)}, not a finite number") for i in bad],
+                "mend or drop the row")
     return values
 
 def read_inputs(X,  # formulas; or, if there are names, a table with a column "formula" and these

@@ -105,7 +105,7 @@ def std_factor(scores: np.ndarray,  # (n,) scaled errors of held-out rows
     return conformal_multiple(scores, level) / laplace_multiple(level)
 
 # %% ../nbs/08e_heldout.ipynb #7aa820c5
-_TINY = 1e-100  # chosen here: its square is far from the smallest number there is, 2e-308, and its fourth power is not needed
+_TINY = 1e-100  # chosen here: its square is far from the smallest number there is, 2e-308
 
 def standardisation(y: np.ndarray,  # (N,) or (N, k), NaN where unknown
                    ):  # mean and spread (1 where it is zero), two floats or two (k,) arrays
@@ -119,8 +119,8 @@ def standardisation(y: np.ndarray,  # (N,) or (N, k), NaN where unknown
     with np.errstate(over="ignore", invalid="ignore"): reach = np.nanmax(y, 0) - np.nanmin(y, 0)
     tiny = (reach > 0) & (np.asarray(std) < _TINY)
     if tiny.any():  # squares of differences vanish
-        raise InputError(f"the targets differ by {np.atleast_1d(reach)[np.atleast_1d(tiny)].min():.2g} at most, too little to be computed "
-                         "with: use another unit")
+        raise InputError(f"the targets differ by {np.atleast_1d(reach)[np.atleast_1d(tiny)].min():.2g} at most, "
+                         "too little to be computed with: use another unit")
     return mean, np.where(std > 0, std, 1.0) if several else std or 1.0
 
 # %% ../nbs/08e_heldout.ipynb #59120e57

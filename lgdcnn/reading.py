@@ -37,9 +37,11 @@ def _lines(text: io.TextIOBase) -> Iterator[str]:
     while True:
         n += 1
         try: line = text.readline(_LONGEST_LINE + 1)
-        except UnicodeDecodeError: raise InputError(f"line {n} or one behind it is not UTF-8 text: save it as 'CSV UTF-8'") from None
+        except UnicodeDecodeError:
+            raise InputError(f"line {n} or one behind it is not UTF-8 text: save it as 'CSV UTF-8'") from None
         if not line: return
-        if len(line) > _LONGEST_LINE: raise InputError(f"line {n} has more than {_LONGEST_LINE:,} characters, it is no table")
+        if len(line) > _LONGEST_LINE:
+            raise InputError(f"line {n} has more than {_LONGEST_LINE:,} characters, it is no table")
         if "\0" in line: raise InputError(f"line {n} holds zero bytes: it is no text")
         yield line
 
@@ -59,7 +61,8 @@ def _separator(first: list[str], name: str) -> str:
 def _check_header(names: list[str]) -> list[str]:
     "Return the names of columns, blanks taken off; raises `InputError` if two are the same, or if there are too many."
     if len(names) > _MOST_COLUMNS:
-        raise InputError(f"it has {len(names):,} columns, more than {_MOST_COLUMNS:,}: keep the formulas and the columns that are needed")
+        raise InputError(f"it has {len(names):,} columns, more than {_MOST_COLUMNS:,}: keep the formulas and the "
+                         "columns that are needed")
     names, places = [n.strip() if isinstance(n, str) else n for n in names], {}
     for i, name in enumerate(names, 1): places.setdefault(name, []).append(str(i))
     for name, where in places.items():
@@ -85,7 +88,8 @@ class _Fields:
             try: row = next(self.reader)
             except StopIteration: return
             except csv.Error as e:
-                raise InputError(f"line {self.line} cannot be read ({e}): look for a quotation mark that is not closed") from None
+                raise InputError(f"line {self.line} cannot be read ({e}): "
+                                 "look for a quotation mark that is not closed") from None
             yield row
 
     def __iter__(self) -> Iterator[tuple[int, list[str]]]:  # line, cells
@@ -115,11 +119,14 @@ def refusals(what: str):
     try: yield
     except InputError as e:
         if type(e) is not InputError or str(e).startswith((repr(what)[:40], "the table")): raise
-        raise InputError(f"{quoted(what)} cannot be read as a table: {e}" if str(e) != "it is empty" else f"{quoted(what)} is empty") from None
+        raise InputError(f"{quoted(what)} cannot be read as a table: {e}" if str(e) != "it is empty"
+                else f"{quoted(what)} is empty") from None
     except pd.errors.EmptyDataError: raise InputError(f"{quoted(what)} is empty") from None
-    except (ValueError, OSError, EOFError, KeyError, zlib.error, lzma.LZMAError, MemoryError, pd.errors.ParserError) as e:  # also pyarrow's
+    except (ValueError, OSError, EOFError, KeyError, zlib.error, lzma.LZMAError, MemoryError,
+            pd.errors.ParserError) as e:  # also pyarrow's
         said = (str(e).splitlines() or [""])[0][:160] or type(e).__name__
-        raise InputError(f"{quoted(what)} cannot be read as a table ({said}): it must be a CSV with a header line, a parquet file, "
+        raise InputError(f"{quoted(what)} cannot be read as a table ({said}): it must be a CSV with a header line, a "
+                         "parquet file, "
                          "or a spreadsheet") from None
 
 def _table_path(path: str | Path) -> Path:
@@ -166,7 +173,9 @@ class TableReader:
             parts.append(part)
             lines.append(self.lines)
             size += self.size
-            if size > _MOST_TEXT: raise InputError(f"{quoted(self.name)} holds more than {_MOST_TEXT:,} characters: keep the columns that are needed")
+            if size > _MOST_TEXT:
+                raise InputError(f"{quoted(self.name)} holds more than {_MOST_TEXT:,} characters: keep the columns "
+                                 "that are needed")
         self.lines = None if lines[0] is None else np.concatenate(lines)
         return parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
 
@@ -174,7 +183,8 @@ class TableReader:
 def _frame(names: list[str], rows: list[list[str]]):
     "Make a pandas table of text."
     import pandas as pd
-    return pd.DataFrame(dict(enumerate(zip(*rows))) if rows else {i: pd.Series(dtype="str") for i in range(len(names))}).set_axis(names, axis=1)
+    columns = dict(enumerate(zip(*rows))) if rows else dict.fromkeys(range(len(names)), pd.Series(dtype="str"))
+    return pd.DataFrame(columns).set_axis(names, axis=1)
 
 def _csv(self: TableReader, most: int) -> Iterator:
     with self._text() as text:
@@ -204,8 +214,8 @@ def _text(self: TableReader):
         try: yield text
         finally: text.detach()
         return
-    with _COMPRESSED.get(self.source.suffix.lower(), open)(self.source, "rb") as f, io.TextIOWrapper(f, "utf-8-sig", newline="") as text:
-        yield text
+    opened = _COMPRESSED.get(self.source.suffix.lower(), open)
+    with opened(self.source, "rb") as f, io.TextIOWrapper(f, "utf-8-sig", newline="") as text: yield text
 
 def _parquet(self: TableReader, most: int) -> Iterator:
     from pyarrow.parquet import ParquetFile
@@ -231,18 +241,20 @@ def _spreadsheet(self: TableReader, most: int) -> Iterator:
     import pandas as pd
     try: import openpyxl  # noqa: F401
     except ImportError:
-        raise InputError(f"{quoted(self.name)} is a spreadsheet: save it as CSV, or install openpyxl, which reads it") from None
+        raise InputError(f"{quoted(self.name)} is a spreadsheet: save it as CSV, or install openpyxl, "
+                         "which reads it") from None
     try:
         with zipfile.ZipFile(self.source) as z: size = sum(i.file_size for i in z.infolist())
     except zipfile.BadZipFile: raise InputError("it is no spreadsheet, or damaged") from None
     if size > _MOST_TEXT // 4: raise InputError(f"it unfolds to {size / 1e6:,.0f} MB: save it as CSV")
     with pd.ExcelFile(self.source, engine="openpyxl") as book:
-        if len(book.sheet_names) > 1: self.notes.append(f"reading the first of {len(book.sheet_names)} sheets, {quoted(book.sheet_names[0])}")
+        if len(book.sheet_names) > 1:
+            self.notes.append(f"reading the first of {len(book.sheet_names)} sheets, {quoted(book.sheet_names[0])}")
         cells = book.parse(0, header=None, dtype=str, keep_default_na=False).fillna("").astype(str).to_numpy()
     full = [i for i, row in enumerate(cells.tolist()) if any(c.strip() for c in row)]
     if not full: raise InputError("it is empty")
     head = cells[full[0]]
-    kept = [j for j in range(len(head)) if head[j].strip() or any(cells[i, j] for i in full)]  # others are formatted and empty
+    kept = [j for j in range(len(head)) if any(cells[i, j].strip() for i in full)]  # others are formatted and empty
     names, body = _check_header(head[kept].tolist()), full[1:]
     step = min(most, max(1, _PART_CELLS // len(names)))
     for start in range(0, max(len(body), 1), step):
@@ -268,6 +280,7 @@ def with_points(cells: list, decimal: str) -> list:
     "Write decimal commas as points; raises `RowError` for cells that have a point already."
     if decimal == ".": return cells
     text = [c if isinstance(c, str) else "" for c in cells]
-    bad = [(i, f"{quoted(c, 40)} has a point, and the decimal sign is a comma") for i, c in enumerate(text) if "." in c and re.search(r"\d", c)]
+    said = lambda c: f"{quoted(c, 40)} has a point, and the decimal sign is a comma"
+    bad = [(i, said(c)) for i, c in enumerate(text) if "." in c and re.search(r"\d", c)]
     if bad: raise RowError(bad, "mend them, or say --decimal .")
     return [c.replace(",", ".") if isinstance(c, str) else c for c in cells]

@@ -172,9 +172,11 @@ def column(frame,  # a pandas DataFrame
     names = [str(c) for c in frame.columns]
     near = difflib.get_close_matches(str(name)[:80], [c[:80] for c in names], n=1) if len(names) > 8 else []
     hint = f"did you mean {quoted(near[0])}? " if near else ""
-    raise InputError(f"the table has no {what} {quoted(name)}: {hint}its columns are {listed(names)}" + (f" (see {option})" if option else ""))
+    see = f" (see {option})" if option else ""
+    raise InputError(f"the table has no {what} {quoted(name)}: {hint}its columns are {listed(names)}{see}")
 
-_FORMULAS = {"formula", "composition", "compound", "material", "prettyformula", "formulapretty", "chemicalformula", "reducedformula",
+_FORMULAS = {"formula", "composition", "compound", "material", "prettyformula", "formulapretty", "chemicalformula",
+        "reducedformula",
              "formulareduced", "chemformula", "stoichiometry"}
 
 def formula_column(names: Sequence[str],  # of the columns of a table

@@ -61,7 +61,7 @@ CASES = {f"formula {text!r}"[:40]: (formula(text), words) for text, words in {
     "Fe()": "the bracket is empty", "(((Fe))": "never closed", "2H2O": "follows no element", "42": "follows no element",
     ".5": "follows no element", "Fe1.2.3": "follows no element", "Fe..5": "unexpected character", "CuSO4.5H2O": "write a bracket",
     "Fe2O3,": "unexpected character ','", "Fe2O3;": "unexpected character ';'",
-    "Fe_2O_3": "unexpected character '_'", "Fe2O3 (hematite)": "unexpected character 'h'", 
+    "Fe_2O_3": "unexpected character '_'", "Fe2O3 (hematite)": "unexpected character 'h'",
     "F​e": "unexpected character", "Ｆe": "unexpected character", "Fe²": "charges", "氧化铁": "unexpected character",
     "Fe\nO": "unexpected character", "Fe\x00": "unexpected character", "Fe1e999": "out of range", "Fe1e-99": "out of range",
     "Fe" + "9" * 40: "out of range", "H٣": "unexpected character", "=1+1": "unexpected character '='", "'Fe": "unexpected character",

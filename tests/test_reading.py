@@ -341,7 +341,7 @@ def test_answers_keep_the_index_of_the_question(fitted):
     assert guard.check(asked.tolist()).index.tolist() == [0, 1, 2, 3]
     for f in (contributions, occlusion):
         table = f(fitted, asked)
-        assert {(r, t) for r, t in zip(table["row"], table["formula"])} == set(asked.items())
+        assert {(r, t) for r, t in zip(table["row"], table["formula"], strict=True)} == set(asked.items())
     y = pd.DataFrame({"a": range(25), "b": range(25)})
     both = LGDCNNRegressor(**TINY).fit(pd.Series(ROWS), y).predict(asked)
     assert both.index.equals(asked.index)
@@ -357,8 +357,8 @@ def test_networks_do_not_depend_on_who_else_draws():
     state = torch.get_rng_state()
     for build in (lambda seed: build_model(TINY["architecture"], seed), lambda seed: build_model(MODELS["crabnet-style"].replace(d_model=8), seed), build_elemnet):
         alone = [build(s).state_dict() for s in range(6)]
-        with ThreadPoolExecutor(6) as pool: together = list(pool.map(lambda s: (torch.rand(50), build(s).state_dict())[1], range(6)))
-        for a, b in zip(alone, together):
+        with ThreadPoolExecutor(6) as pool: together = list(pool.map(lambda s, build=build: (torch.rand(50), build(s).state_dict())[1], range(6)))
+        for a, b in zip(alone, together, strict=True):
             assert all(torch.equal(a[k], b[k]) if hasattr(a[k], "shape") else a[k] == b[k] for k in a)
     torch.set_rng_state(state)
 
