@@ -105,23 +105,30 @@ def table_position(z: int) -> tuple[int, int]:  # row and column, from 1
 def periodic_map(values: Mapping[str, float],  # symbol to number; elements without one stay white
                  label: str = "clusters per compound (1)",
                  limits: tuple[float, float] | None = None,  # of the colours; the range of `values` by default
+                 centre: float | None = None,  # of signed numbers: blue below it, red above
                  ax=None):
     "Colour the periodic table by a number per element, and write the number."
     import matplotlib as mpl
     if not values: raise InputError("there is nothing to draw: give at least one element")
     ax = _axes(ax, PAGE, 3.6)
-    norm = mpl.colors.Normalize(*(limits or (min(values.values()), max(values.values()))))
-    cmap, centred = mpl.colormaps["viridis"], {"ha": "center", "va": "center"}
+    low, high = limits or (min(values.values()), max(values.values()))
+    if centre is not None:
+        reach = max(high - centre, centre - low) or 1.0
+        low, high = centre - reach, centre + reach
+    norm, centred = mpl.colors.Normalize(low, high), {"ha": "center", "va": "center"}
+    cmap = mpl.colormaps["viridis" if centre is None else "coolwarm"]
+    def text(v): return f"{v:.2g}" if centre is None else f"{round(v, 2) + 0.0:+.2f}"
+    def is_dark(v): return norm(v) < 0.6 if centre is None else abs(norm(v) - 0.5) > 0.35
     for symbol in SYMBOLS[1:]:
         row, column = table_position(ATOMIC_NUMBER[symbol])
         row -= 0.6 * (row > 7)  # a narrower gap above the f elements
         value = values.get(symbol)
         face = "white" if value is None else cmap(norm(value))
-        ink = "0.7" if value is None else "white" if norm(value) < 0.6 else "black"
+        ink = "0.7" if value is None else "white" if is_dark(value) else "black"
         box = mpl.patches.Rectangle((column - 0.48, row - 0.48), 0.96, 0.96, facecolor=face, edgecolor="0.8", lw=0.4)
         ax.add_patch(box)
         ax.text(column, row - 0.12, symbol, fontsize=7, color=ink, **centred)
-        if value is not None: ax.text(column, row + 0.28, f"{value:.2g}", fontsize=5, color=ink, **centred)
+        if value is not None: ax.text(column, row + 0.28, text(value), fontsize=5, color=ink, **centred)
     ax.set(xlim=(0.4, 18.6), ylim=(10.0, 0.4), aspect="equal")
     ax.axis("off")
     ax.figure.colorbar(mpl.cm.ScalarMappable(norm, cmap), ax=ax, label=label, shrink=0.6, pad=0.01)

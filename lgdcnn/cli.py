@@ -306,7 +306,7 @@ def completion(shell) -> None:
 @click.option("--quiet", is_flag=True, help="No progress on stderr.")
 def demo(out, epochs, seed, quiet) -> None:
     "Train on the embedded data, compare, count environments and draw three figures; minutes on two cores."
-    from lgdcnn.demo import DemoPlan, run_demo, scores_text
+    from lgdcnn.demo import DemoPlan, in_words, run_demo, scores_text
     plan = DemoPlan(seeds=(seed,), epochs=epochs)
     plan.check()
     try: out.mkdir(parents=True, exist_ok=True)
@@ -315,6 +315,9 @@ def demo(out, epochs, seed, quiet) -> None:
     from lgdcnn.figures import make_figures
     scores = run_demo(out / "results", plan, (lambda text: None) if quiet else _note, verbose=not quiet)
     click.echo(scores_text(scores))
+    import pandas as pd
+    pairs = pd.read_csv(out / "results" / "demo" / "comparison.csv").to_dict("records")
+    click.echo(in_words(pairs, scores["unit"].iloc[0]))
     if not quiet: _note("drawing figures")
     if not draw_all(make_figures(DEMO_FIGURES, out / "results", out / "figures")): sys.exit(1)
     click.echo(f"figures are in {out / 'figures'}")

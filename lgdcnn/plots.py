@@ -168,12 +168,24 @@ def reliability(table,  # DataFrame: model, promised, observed (several seeds ma
     return ax
 
 # %% ../nbs/14_plots.ipynb #4ed78ec7
+def _bar_box(info: dict):
+    "Return where matplotlib first puts the colour bar of some axes: a slice of the box that they fill together."
+    from matplotlib.transforms import Bbox
+    box = Bbox.union([ax.get_position(original=True) for ax in info["parents"]])
+    size, inner = info["fraction"], 1 - info["fraction"] - info["pad"]
+    slices = {"left": lambda: box.splitx(size, size + info["pad"])[0], "right": lambda: box.splitx(inner, 1 - size)[2],
+              "bottom": lambda: box.splity(size, size + info["pad"])[0], "top": lambda: box.splity(inner, 1 - size)[2]}
+    slim = (1.0, info["shrink"]) if info["location"] in ("left", "right") else (info["shrink"], 1.0)
+    part = slices[info["location"]]()
+    return part.shrunk(*slim).anchored(info["anchor"], part)
+
 def _afresh(figure) -> None:
-    "Put the axes back where their grid has them, so that no earlier drawing shows in the layout."
-    for ax in figure.axes:
-        if ax.get_subplotspec() is None: continue  # a colour bar or an inset follows its axes
+    "Put the axes back where they began, so that no earlier drawing shows in the layout."
+    grids = [ax for ax in figure.axes if ax.get_subplotspec() is not None]
+    bars = [ax for ax in figure.axes if getattr(ax, "_colorbar_info", None) and ax not in grids]
+    for ax in (*grids, *bars):  # a bar follows its axes
         counts = ax.get_in_layout()
-        ax.set_position(ax.get_subplotspec().get_position(figure))
+        ax.set_position(ax.get_subplotspec().get_position(figure) if ax in grids else _bar_box(ax._colorbar_info))
         ax.set_in_layout(counts)  # setting a position takes axes out of the layout
 
 def save_figure(figure,

@@ -153,26 +153,36 @@ def elements_plot(lines: Iterable[dict],  # of `table_views.error_by_elements`
     return ax
 
 # %% ../nbs/14e_table_plots.ipynb #9b66332f
-def ratio_plot(lines: Sequence[dict],  # of `table_views.ratios`, in the order to be drawn
+def _spread_of(r: dict) -> tuple[float, float] | None:  # how far a bar reaches to either side
+    "Return the 95 % interval where `standing` gave one, else one standard deviation, else nothing."
+    paper = r["mae"] / r["to_paper"]
+    if "low" in r: return tuple(max(0.0, side / paper) for side in (r["difference"] - r["low"], r["high"] - r["difference"]))
+    return (r["spread"] / paper,) * 2 if r["spread"] else None
+
+def ratio_plot(lines: Sequence[dict],  # of `table_views.ratios`, in the order to be drawn; with what `standing` knows
                ax=None):
-    "Draw measured over published errors; bars: one standard deviation over seeds or folds, where there are several."
-    ax, style = _axes(ax, COLUMN, 0.7 + 0.17 * len(lines)), look("l-g-dcnn")
+    "Draw measured over published errors; bars: 95 %, or one standard deviation over seeds or folds where that is not known."
+    ax, color = _axes(ax, COLUMN, 0.9 + 0.17 * len(lines)), look("l-g-dcnn")["color"]
+    filled, hollow = {"mec": "white", "mfc": color, "mew": 0.3}, {"mec": color, "mfc": "white", "mew": 0.8}
+    best = {"mfc": "white", "mec": "#de8f05", "mew": 0.7, "ms": 2.5}
     ax.axvline(1, color="0.5", lw=0.6, ls="--")
     for i, r in enumerate(lines):
         if r["to_paper"]:
-            bar = r["to_paper"] * r["spread"] / r["mae"] if r["spread"] else None
-            ax.errorbar(r["to_paper"], i, xerr=bar, fmt="o", color=style["color"], ms=4, elinewidth=0.8, mec="white",
-                        mew=0.3)
-        behind = r["to_best"] == r["to_paper"]  # one number, two marks
-        ax.plot(r["to_best"], i, "D", mfc="white", mec="#de8f05", mew=0.8, ms=3, zorder=1.5 if behind else 3)
-    ax.set_yticks(range(len(lines)), [f"{short_name(r['dataset'])}" for r in lines])
-    ends = ax.get_xlim()
-    for i, r in enumerate(lines):
+            bar, face = _spread_of(r), filled if r.get("how", "row by row") == "row by row" else hollow
+            bar = bar and np.array(bar)[:, None]
+            ax.errorbar(r["to_paper"], i, xerr=bar, fmt="o", color=color, ms=4, elinewidth=0.8, **face)
+        if r["to_best"]: ax.plot(r["to_best"], i + 0.25, "D", **best, zorder=3)
         count = r["folds"] if r["spread_over"] == "folds" else r["n_runs"]
         ax.annotate(f"{count} {r['spread_over'] if count > 1 else 'run'}", (1, i), xycoords=("axes fraction", "data"),
                     xytext=(2, 0), textcoords="offset points", va="center", fontsize=6, color="0.4")
-    ax.set(xlim=ends, ylim=(len(lines) - 0.4, -0.6), xlabel="MAE / published MAE (1), ← better")
-    ax.plot([], [], "o", color=style["color"], ms=4, label="over the paper's L-G-DCNN")
-    ax.plot([], [], "D", mfc="white", mec="#de8f05", ms=3, label="over the best published")
-    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=1, borderaxespad=0.2)
+    ax.set_yticks(range(len(lines)), [f"{short_name(r['dataset'])}" for r in lines])
+    marks = [v for r in lines for v in (r["to_paper"], r["to_best"]) if v]
+    low, high = min([1.0, *marks]), max([1.0, *marks])
+    room = 0.1 + 0.1 * (high - low)  # a longer bar runs out of the axes
+    ax.set(xlim=(low - room, high + room), ylim=(len(lines) - 0.4, -0.6), xlabel="MAE / published MAE (1), ← better")
+    ax.locator_params(axis="x", nbins=5)
+    ax.plot([], [], "o", **filled, ms=4, label="to the paper's, row by row")
+    ax.plot([], [], "o", **hollow, ms=4, label="to the paper's, unpaired")
+    ax.plot([], [], "D", **best, label="to the best published")
+    ax.legend(loc="lower center", bbox_to_anchor=(0.4, 1), ncols=1, borderaxespad=0.2)
     return ax

@@ -1,14 +1,20 @@
 "Figures are drawn from results alone, the same every time, and the manifest knows when they are not."
 import json
+import os
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
 
 from lgdcnn import InputError, cli_figures, figures
+from lgdcnn.cli import main
 from lgdcnn.figures import figure_state, is_current, list_figures, make_figures, read_figure
 
 
@@ -49,6 +55,59 @@ def test_drawing_twice_gives_the_same_bytes(root, redrawn, tmp_path):
     assert [o for _, o, _ in make_figures(names, root / "results", tmp_path)] == ["drawn", "drawn"]
     again = {p.name: p.read_bytes() for p in tmp_path.glob("fig*")}
     assert len(again) == 6 and again == {name: (output / name).read_bytes() for name in again}
+
+
+def test_the_shell_does_not_show_in_the_bytes(root, tmp_path, monkeypatch):
+    names, found = ["fig01_parity", "fig13_cecv_elements"], {}  # a fixed aspect, and a colour bar
+    for backend in ("Agg", "module://matplotlib_inline.backend_inline"):
+        monkeypatch.setenv("MPLBACKEND", backend)
+        output = tmp_path / backend.rpartition("/")[2]
+        assert [o for _, o, _ in make_figures(names, root / "results", output)] == ["drawn", "drawn"]
+        found[backend] = {p.name: p.read_bytes() for p in output.glob("fig*")}
+    agg, inline = found.values()
+    assert len(agg) == 6 and [n for n in agg if agg[n] != inline[n]] == []
+
+
+def test_a_picture_stays_while_numbers_and_code_stay(tmp_path, monkeypatch):
+    "Another machine moves a last bit: that is no change. A number, a line said or a shape is one."
+    figure = read_figure(notebook(tmp_path, ("# A figure", []), (PARAMETERS.replace("[]", '["in"]'), ["parameters"])))
+    results, output = tmp_path / "results", tmp_path / "out"
+    output.mkdir(), (results / "in").mkdir(parents=True)
+    drawn = {"shade": 0.5, "csv": "a\n1\n", "says": "the claim holds"}
+
+    def run(figure, results, output):
+        from matplotlib.image import imsave
+        imsave(output / f"{figure.name}.png", np.full((9, 9), drawn["shade"]), cmap="gray", vmin=0, vmax=1)
+        (output / f"{figure.name}.csv").write_text(drawn["csv"])
+        return None, [drawn["says"]]
+
+    def kept(**change):
+        drawn.update(change)
+        old = (output / f"{figure.name}.png").read_bytes()
+        assert figures._draw(figure, results, output)[0] == "drawn"
+        assert is_current(figure, results, output)
+        return (output / f"{figure.name}.png").read_bytes() == old
+    monkeypatch.setattr(figures, "_run", run)
+    (results / "in" / "a.csv").write_text("1")
+    figures._draw(figure, results, output)
+    assert kept(shade=0.504), "a last bit"
+    assert kept(shade=0.6), "a font library: nothing that the picture is made from has changed"
+    (results / "in" / "a.csv").write_text("2")
+    assert kept(shade=0.504), "other results, the same numbers, the same picture"
+    (results / "in" / "a.csv").write_text("3")
+    assert not kept(shade=0.9), "other results, and something looks different"
+    assert not kept(shade=0.5, csv="a\n2\n") and not kept(shade=0.9, says="the claim does not hold")
+    monkeypatch.setattr(figures, "_versions", lambda: {"matplotlib": "99"})
+    assert not kept(shade=0.5), "other drawing packages"
+
+
+def test_no_title_claims_what_its_figure_denies(root):
+    manifest = json.loads((root / "paper_figures" / "manifest.json").read_text())
+    unsure = ("does not hold", "cannot be said", "undecided")
+    topics = ("fig02", "fig04", "fig06", "fig10")  # their titles name what is looked at and state nothing
+    wrong = [n for n, e in manifest.items() if any(u in line for line in e["says"] for u in unsure)
+             and "?" not in e["title"] and not n.startswith(topics)]
+    assert not wrong, f"{wrong}: a title that is a statement, and a verdict that is none"
 
 
 def test_a_second_run_has_nothing_to_do(root, redrawn):
@@ -161,3 +220,106 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
     run.close()  # as an interrupt would
     again = {name: outcome for name, outcome, _ in make_figures(results=tmp_path, output=tmp_path / "out", jobs=1)}
     assert again["fig90"] == "up to date" and again["fig92"] == "drawn"
+
+
+# --- when something is broken, shared, killed or full
+
+@pytest.mark.parametrize("text", ["", "{<<<<<<< HEAD", "[1, 2]", "[" * 100_000, '{"fig99_good": 3}', '{"fig99_good": {"from": {}, "files": {}}}'])
+def test_a_damaged_manifest_is_set_aside_and_rebuilt(tmp_path, monkeypatch, text):
+    good = notebook(tmp_path, ("# A figure", []), (PARAMETERS, ["parameters"]), name="fig99_good")
+    monkeypatch.setattr(figures, "list_figures", lambda: {"fig99_good": read_figure(good)})
+    monkeypatch.setattr(figures, "_papermill", lambda notebook, copy, parameters: shutil.copy(notebook, copy) and None)
+    output = tmp_path / "out"
+    output.mkdir()
+    (output / "manifest.json").write_text(text)
+    listed = CliRunner().invoke(cli_figures.figures, ["--list", "--results", str(tmp_path), "--output", str(output)])
+    assert listed.exit_code == 0 and "to draw" in listed.stdout
+    entry_only = text.startswith('{"')
+    assert ("is damaged" in listed.stderr) != entry_only
+    if entry_only: list(make_figures(results=tmp_path, output=output))
+    else:
+        with pytest.warns(UserWarning, match="is now manifest.damaged.json, and what it listed is drawn anew") as notes:
+            list(make_figures(results=tmp_path, output=output))
+        assert len(notes) == 1 and (output / "manifest.damaged.json").read_text() == text
+    assert list(json.loads((output / "manifest.json").read_text())) == ["fig99_good"]
+
+
+ENTER = """
+import sys
+from pathlib import Path
+from lgdcnn import figures
+from lgdcnn.figures import FigureNotebook
+sources = {"notebook": "", "package": "", "settings": "", "inputs": {}}
+figures._fingerprint, figures._drawn = lambda *_: sources, lambda *_: {}
+print("ready", flush=True); sys.stdin.readline()
+for k in range(25):
+    figures._enter(FigureNotebook(Path(f"fig{sys.argv[1]}{k:02d}.ipynb"), "t", {}), Path(), Path(sys.argv[2]), [])
+"""
+
+
+def test_processes_that_share_a_folder_lose_no_entry(tmp_path):
+    writers = [subprocess.Popen([sys.executable, "-c", ENTER, name, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+               for name in ("a", "b")]
+    for w in writers: assert w.stdout.readline() == "ready\n"
+    for w in writers: w.communicate("go\n", timeout=60)
+    assert len(json.loads((tmp_path / "manifest.json").read_text())) == 50
+    assert [p.name for p in tmp_path.iterdir()] == ["manifest.json"], "the lock leaves nothing behind"
+
+
+DRAW = """
+import sys
+from pathlib import Path
+from lgdcnn import figures
+figures.list_figures = lambda: {"fig97": figures.read_figure(Path(sys.argv[1]) / "fig97.ipynb")}
+list(figures.make_figures(results=sys.argv[1], output=sys.argv[1] + "/out", jobs=1))
+"""
+
+
+def alive(pid):
+    try: return Path(f"/proc/{pid}/stat").read_text().split(")")[1].split()[0] != "Z"
+    except OSError: return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are looked up in /proc")
+def test_after_kill_9_nothing_goes_on_drawing(tmp_path):
+    code = f"import os, time\nopen({str(tmp_path / 'pids')!r}, 'w').write(f'{{os.getpid()}} {{os.getppid()}}\\n')\ntime.sleep(300)"
+    notebook(tmp_path, ("# A figure", []), (PARAMETERS, ["parameters"]), (code, []), name="fig97")
+    drawing = subprocess.Popen([sys.executable, "-c", DRAW, str(tmp_path)])
+    try: wait_for(lambda: (tmp_path / "pids").is_file() and (tmp_path / "pids").read_text().endswith("\n"), 300)
+    finally: drawing.kill()
+    pids = [int(p) for p in (tmp_path / "pids").read_text().split()]  # kernel, papermill
+    drawing.wait()
+    wait_for(lambda: not any(map(alive, pids)), 60)
+
+
+def wait_for(happened, seconds):
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def test_a_folder_that_cannot_be_written_is_one_line_and_exit_code_2(root, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    for output, words in ((tmp_path / "file", "cannot be made (File exists)"), (tmp_path / "file" / "below", "cannot be made (Not a directory)")):
+        run = CliRunner().invoke(main, ["figures", "fig01_parity", "--force", "--results", str(root / "results"), "--output", str(output)])
+        assert run.exit_code == 2 and words in run.stderr and "choose another with --output" in run.stderr
+        assert len(run.stderr.splitlines()) == 1 and run.stdout == ""
+    access = figures.os.access
+    monkeypatch.setattr(figures.os, "access", lambda path, mode: mode != os.W_OK | os.X_OK and access(path, mode))
+    run = CliRunner().invoke(main, ["figures", "fig01_parity", "--force", "--results", str(root / "results"), "--output", str(tmp_path)])
+    assert run.exit_code == 2 and "cannot be written to" in run.stderr and len(run.stderr.splitlines()) == 1
+
+
+def test_a_full_disk_fails_a_figure_and_not_the_next(tmp_path, monkeypatch):
+    for k in range(2): notebook(tmp_path, ("# A figure", []), (PARAMETERS, ["parameters"]), name=f"fig9{k}")
+    monkeypatch.setattr(figures, "list_figures", lambda: {p.stem: read_figure(p) for p in sorted(tmp_path.glob("*.ipynb"))})
+    monkeypatch.setattr(figures, "_papermill", lambda notebook, copy, parameters: shutil.copy(notebook, copy) and None)
+    write, full = figures.write_atomic, iter([True])
+    def once_full(path, content):
+        if next(full, False): raise OSError(28, "No space left on device", str(path))
+        return write(path, content)
+    monkeypatch.setattr(figures, "write_atomic", once_full)
+    outcomes = {name: (outcome, remark) for name, outcome, remark in make_figures(results=tmp_path, output=tmp_path / "out", jobs=1)}
+    assert sorted(o for o, _ in outcomes.values()) == ["drawn", "failed"]
+    assert "No space left on device: " in outcomes["fig90"][1]
