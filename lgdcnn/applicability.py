@@ -135,15 +135,16 @@ def _reason(distance: float, unknown: list[str], traces: list[str], threshold: f
     return "; ".join([*(f"no training formula contains {s}" for s in unknown), *little, *far])
 
 @patch
-def check(self: Applicability, formulas):  # DataFrame: formula, distance, nearest, outside, reason
+def check(self: Applicability, formulas):  # DataFrame, index as asked: formula, distance, nearest, outside, reason
     "Tabulate for each formula how far it is from the training set and why it is outside, if it is."
     import pandas as pd
+    index = getattr(formulas, "index", None) if hasattr(formulas, "iloc") else None  # the answer stands beside its question
     formulas = check_formulas(formulas)
     distances, rows = map(np.concatenate, zip(*self._nearest(formulas)))
     strange = zip(distances, self.unknown_elements(formulas), self.trace_elements(formulas))
     reasons = [_reason(*one, self.threshold_, self.smallest_fraction_) for one in strange]
     return pd.DataFrame({"formula": formulas, "distance": distances, "nearest": [self.formulas_[i] for i in rows],
-                         "outside": [bool(r) for r in reasons], "reason": reasons})
+                         "outside": [bool(r) for r in reasons], "reason": reasons}, index=index)
 
 # %% ../nbs/09d_applicability.ipynb #3649c325
 def by_distance(distance: np.ndarray,  # (n,)

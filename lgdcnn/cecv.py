@@ -14,7 +14,7 @@ import numpy as np
 
 from . import cecv_legacy
 from .clusters import cluster_labels, count_clusters
-from .composition import ATOMIC_NUMBER, SYMBOLS, Compositions, composition_keys, featurize
+from .composition import ATOMIC_NUMBER, SYMBOLS, Compositions, composition_keys, featurize, formula_list
 from .config import InputError, choose
 
 # %% ../nbs/10_cecv.ipynb #5aebb60b
@@ -110,7 +110,7 @@ def _distinct(formulas: Iterable[str],
               as_written: bool = False,  # by spelling, as the reference does
              ) -> tuple[np.ndarray, Compositions]:
     "Keep each composition once, at its first place."
-    formulas = np.array([formulas] if isinstance(formulas, str) else list(formulas), dtype=object)
+    formulas = np.array(formula_list(formulas), dtype=object)
     c = featurize(formulas)
     keys = formulas.astype(str) if as_written else composition_keys(c)
     first = np.sort(np.unique(keys, return_index=True)[1]) if len(c) else []
@@ -201,7 +201,7 @@ def containing(formulas: Iterable[str],
                elements: str | Iterable[str],  # one symbol or several
               ) -> np.ndarray:  # formulas, in their order
     "Select the formulas that contain any of some elements; raises `InputError` for an element in none of them."
-    formulas = np.array([formulas] if isinstance(formulas, str) else list(formulas), dtype=object)
+    formulas = np.array(formula_list(formulas), dtype=object)
     c, has = featurize(formulas), np.zeros(len(formulas), dtype=bool)
     owner = np.repeat(np.arange(len(c)), c.n_elements)
     for element in [elements] if isinstance(elements, str) else elements:

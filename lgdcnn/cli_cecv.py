@@ -10,17 +10,26 @@ from pathlib import Path
 
 import click
 
+from .cli import Separator, check_out, in_file, naming_lines
+from .composition import featurize
 from .config import InputError, choose
 
 # %% ../nbs/16b_cli_cecv.ipynb #a3d802c6
 def read_formulas(data: str,  # name of a data set, or a file
                   part: str = "test",  # of a data set: "train", "val", "test" or "all"
-                  column: str = "formula",  # of a file
+                  column: str | None = "formula",  # of a file; None takes the only one named like it
+                  separator: str | None = None,  # of a file
                  ) -> list[str]:
     "Return the formulas meant by --data; raises `InputError` if there are none."
-    from lgdcnn import datasets, tables
-    if Path(data).suffix.lower() in (".csv", ".parquet") or Path(data).is_file():
-        return list(tables.column(tables.read_table(Path(data)), column, "formula column"))
+    from lgdcnn import datasets, reading, tables
+    if data == "-" or Path(data).suffix.lower() in (".csv", ".tsv", ".parquet", ".xlsx") or Path(data).exists():
+        reader = reading.TableReader(reading.source_of(data), separator)
+        table = reader.table()
+        name, note = tables.formula_column(table.columns, column)
+        if note: click.echo(f"note: {note}", err=True)
+        formulas = tables.column(table, name, "formula column", "--formula").tolist()
+        with naming_lines(reader.places): featurize(formulas)  # refuses all that cannot be read
+        return formulas
     ds = datasets.load_dataset(data)
     return list(ds.frame["formula"] if part == "all" else ds.part(part)[0])
 
@@ -61,7 +70,9 @@ def _render(results, form: str, shares: bool) -> str:
 @click.command("cecv")
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--data", required=True, help="Name of a data set, or a CSV or parquet file.")
-@click.option("--formula", default="formula", show_default=True, help="Column of formulas, in a file.")
+@click.option("--formula", help="Column of formulas, in a file.  ['formula', or the only one named like it]")
+@click.option("--separator", type=Separator(), help="Between columns of a CSV: comma, semicolon, tab, bar or a sign.  "
+                                                    "[recognised]")
 @click.option("--part", type=click.Choice(["train", "val", "test", "all"]), default="test", show_default=True,
               help="Of a data set.")
 @click.option("--element", default="Si", show_default=True, help="Symbol, several separated by commas, or all.")
@@ -74,13 +85,15 @@ def _render(results, form: str, shares: bool) -> str:
 @click.option("--shares", is_flag=True, help="In text, show clusters per compound instead of clusters.")
 @click.option("--format", "form", type=click.Choice(["text", "csv", "json"]), default="text", show_default=True)
 @click.option("--device", default="auto", show_default=True)
-def command(model, data, formula, part, element, layer, sizes, thresholds, alignment, similarity, legacy, shares, form,
-            device) -> None:
+def command(model, data, formula, separator, part, element, layer, sizes, thresholds, alignment, similarity, legacy, shares,
+            form, device) -> None:
     "Count the chemical environments that a saved MODEL tells apart."
-    formulas = read_formulas(data, part, formula)
+    check_out("-", model, data, binary=False)
+    formulas = read_formulas(data, part, formula, separator)
     sizes, thresholds = _numbers(sizes, "--sizes", int), _numbers(thresholds, "--thresholds", float)
     from lgdcnn.estimator import LGDCNNRegressor
-    results = _count(LGDCNNRegressor.load(model, device), formulas, element, layer, sizes, thresholds,
+    with in_file(model) as path: loaded = LGDCNNRegressor.load(path, device)
+    results = _count(loaded, formulas, element, layer, sizes, thresholds,
                      "legacy" if legacy else similarity, dict(alignment=alignment, legacy=legacy))
     if not results: raise InputError(f"no compound of the data has as many elements as --sizes asks for: {sizes}")
     left_out = sum(r.n_left_out for r in results if r.layer == results[0].layer)

@@ -137,13 +137,12 @@ def show(name: str, form: str) -> None:
 @click.option("--out", required=True, type=click.Path(), help="The file to write, like benchmarks.npz.")
 def pack(names: tuple, everything: bool, out: str) -> None:
     "Write arrays and splits of data sets into one file that trains where there is only torch and numpy."
-    from pathlib import Path
-
+    from lgdcnn.cli import check_out, out_file
     from lgdcnn.datasets import list_datasets, load_dataset
     from lgdcnn.packing import write_pack
     wanted = _choice(names, everything, list_datasets())
-    path = Path(out)
-    if not path.parent.is_dir():
-        raise InputError(f"there is no folder {path.parent} to write {path.name} into: make it first")
-    write_pack(path, (load_dataset(n, note=_note).to_arrays() for n in wanted))
-    click.echo(f"{len(wanted)} data sets, {path.stat().st_size / 1e6:.1f} MB: {path}")
+    check_out(out)
+    with out_file(out) as path:
+        write_pack(path, (load_dataset(n, note=_note).to_arrays() for n in wanted))
+        said = f"{len(wanted)} data sets, {path.stat().st_size / 1e6:.1f} MB: {out}"
+    click.echo(said, err=out == "-")

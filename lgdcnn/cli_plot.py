@@ -10,39 +10,41 @@ from pathlib import Path
 
 import click
 
-from .config import InputError, check_output, choose, write_atomic
+from .cli import check_out, naming_lines, out_file
+from .config import InputError, RowError, choose, quoted, write_atomic
 
 # %% ../nbs/16e_cli_plot.ipynb #3a9c6475
 def _numbers(table, name: str, missing: bool = False):  # (n,) float64
     "Return a column as numbers; raises `InputError` naming the row of a cell that is none."
     import numpy as np
 
-    from lgdcnn.tables import _MISSING, check_targets, column
+    from lgdcnn.tables import _MISSING, as_number, check_targets, column
     cells = column(table, name)
     if not missing: return check_targets(cells, len(table), name)
     known = np.array([not (v in _MISSING or v != v) for v in cells.tolist()], dtype=bool)
-    values = np.full(len(table), np.nan)
-    if not known.any(): raise InputError(f"the column {name!r} is empty: there is nothing to compare with")
-    for i in np.flatnonzero(known):
-        try: values[i] = check_targets([cells.iloc[i]], 1)[0]
-        except InputError:
-            raise InputError(f"row {i}: {name} is {cells.iloc[i]!r}, not a finite number: mend or empty it") from None
+    if not known.any(): raise InputError(f"the column {quoted(name)} is empty: there is nothing to compare with")
+    values = np.array([as_number(v) for v in cells], dtype=float)
+    bad = np.flatnonzero(known & ~np.isfinite(values)).tolist()
+    if bad:
+        raise RowError([(i, f"{name} is {quoted(cells.iloc[i], 40)}, not a finite number") for i in bad], "mend or empty it")
     return values
 
 def _read(path: Path, target: str | None):  # (measured or None, predicted, intervals or None, name of the target)
     "Read a table of predictions; raises `InputError` if it is none."
     import numpy as np
 
-    from lgdcnn.tables import read_table
-    table = read_table(path)
+    from lgdcnn.reading import TableReader, source_of
+    reader = TableReader(source_of(path))
+    table = reader.table()
     if "prediction" not in table:
         raise InputError(f"{str(path)!r} has no column 'prediction': it must be a table that lgdcnn predict wrote")
     if not len(table): raise InputError(f"{str(path)!r} has no rows")
     if any(c.startswith("p(") for c in table): raise InputError(f"{str(path)!r} predicts classes: only numbers are drawn")
-    predicted = _numbers(table, "prediction")
-    ends = [_numbers(table, c) for c in ("lower", "upper")] if {"lower", "upper"} <= {*table} else None
     name = target or ("target" if "target" in table else None)
-    measured = _numbers(table, name, missing=True) if name else None
+    with naming_lines(reader.places):
+        predicted = _numbers(table, "prediction")
+        ends = [_numbers(table, c) for c in ("lower", "upper")] if {"lower", "upper"} <= {*table} else None
+        measured = _numbers(table, name, missing=True) if name else None
     return measured, predicted, None if ends is None else np.stack(ends, axis=1), name
 
 # %% ../nbs/16e_cli_plot.ipynb #0a948605
@@ -76,12 +78,15 @@ def _draw(measured, predicted, intervals, name: str | None, unit: str):  # matpl
 # %% ../nbs/16e_cli_plot.ipynb #3a6434e6
 @click.command()
 @click.argument("predicted", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="The picture: .png, .pdf or .svg.")
+@click.option("--out", type=click.Path(path_type=Path), required=True,
+        help="The picture: .png, .pdf or .svg; - is standard output.")
 @click.option("--target", help="Column of measured values.  ['target', if there is one]")
 @click.option("--unit", default="", help="Unit of the values, for the axes.")
 def plot(predicted, out, target, unit) -> None:
     "Draw the table PREDICTED that `lgdcnn predict --csv` wrote: against measured values, or in order."
-    form = choose(check_output(out).suffix.lower(), {".png": "png", ".pdf": "pdf", ".svg": "svg"}, "kind of picture")
+    check_out(out, predicted)
+    ending = ".png" if str(out) == "-" else out.suffix.lower()
+    form = choose(ending, {".png": "png", ".pdf": "pdf", ".svg": "svg"}, "kind of picture")
     data = _read(predicted, target)
     from io import BytesIO
 
@@ -91,5 +96,5 @@ def plot(predicted, out, target, unit) -> None:
     set_style()
     buffer = BytesIO()
     _draw(*data, unit).savefig(buffer, format=form, dpi=300, bbox_inches="tight")
-    write_atomic(out, buffer.getvalue())
+    with out_file(out) as path: write_atomic(path, buffer.getvalue())
     click.echo(f"saved {out}", err=True)

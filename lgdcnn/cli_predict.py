@@ -6,40 +6,81 @@
 __all__ = ['predict']
 
 # %% ../nbs/16d_cli_predict.ipynb #c9212b26
-import os
-from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
-from .config import InputError, check_output
+from .cli import TABLE_OPTIONS, _note, _numeric, _with, check_out, in_file, naming_lines
+from .config import InputError, atomic_part, quoted
 
 # %% ../nbs/16d_cli_predict.ipynb #fa326a4c
-def _parts(formulas: tuple[str, ...], csv: Path | None, formula: str, chunk: int) -> Iterator:  # of DataFrames
-    "Yield the tables to predict; raises `InputError` unless they come from one source and have rows."
-    import pandas as pd
+class _Question:
+    "Hold what is to be predicted: formulas, or a table that comes in parts; its rows have lines in the file."
+    def __init__(self, formulas: tuple[str, ...], csv: Path | None, formula: str | None, chunk: int, separator: str | None,
+                 decimal: str | None):
+        import pandas as pd
 
-    from lgdcnn.tables import read_chunks
-    if bool(formulas) == bool(csv): raise InputError("give formulas as arguments, or a table with --csv, one of the two")
-    if chunk < 1: raise InputError(f"--chunk {chunk} is not possible: it must be at least 1")
-    if not csv: yield pd.DataFrame({"formula": formulas}); return
-    first = None
-    for first in read_chunks(csv, chunk, needs=formula): yield first
-    if first is None: raise InputError(f"{str(csv)!r} has no rows")
+        from lgdcnn.reading import TableReader, source_of
+        from lgdcnn.tables import column, formula_column
+        if bool(formulas) == bool(csv): raise InputError("give formulas as arguments, or a table with --csv, one of the two")
+        if chunk < 1: raise InputError(f"--chunk {chunk} is not possible: it must be at least 1")
+        self.csv, self.formula, self.decimal, self.done = csv, "formula", decimal, 0
+        self.reader = TableReader(source_of(csv), separator) if csv else None
+        self.rest = (p for p in (self.reader.parts(chunk) if csv else [pd.DataFrame({"formula": formulas})]))
+        self.part = next(self.rest)
+        if csv:
+            self.formula, note = formula_column(self.part.columns, formula)
+            for said in (*self.reader.notes, *filter(None, [note])): _note(f"note: {said}")
+            column(self.part, self.formula, "formula column", "--formula")
+        if not len(self.part): raise InputError(f"{quoted(self.reader.name)} has no rows")
+        self.check()
+
+    def formulas(self) -> list[str]: return self.part[self.formula].tolist()
+
+    def check(self) -> None:
+        "Raise `FormulaError` for the formulas of the part at hand, and all like them further down, that cannot be read."
+        from lgdcnn.composition import _COUNTED, FormulaError, featurize
+        found, lines = [], {}
+        while self.part is not None and len(found) < _COUNTED:
+            try: featurize(self.formulas())
+            except FormulaError as e:
+                if places := self.reader and self.reader.places: lines |= {self.done + row: places(row) for row in e.rows}
+                moved = e.placed(self.done)
+                found += [moved, *moved.others]
+            if not found: return
+            self.step()
+        if found: raise found[0].placed(0, lines.get if lines else None, found[1:])
+
+    def step(self) -> None:
+        "Go on to the next part; None after the last."
+        self.done, self.part = self.done + len(self.part), next(self.rest, None)
+
+    def inputs(self, names: tuple[str, ...]):  # a list, or a DataFrame
+        "Take from the part at hand what a model reads."
+        import pandas as pd
+        if not names: return self.formulas()
+        numbers = {n: _numeric(self.part, n, "extra column", "", self.reader, self.decimal) for n in names if n in self.part}
+        return pd.DataFrame(numbers, index=self.part.index).assign(formula=self.part[self.formula])
+
+    def compositions(self, model):
+        "Read the part at hand as a model does; errors name rows of the whole table, and lines."
+        try: return model._inputs(self.inputs(model.extra_.names))
+        except InputError as e:
+            self.check()
+            if not hasattr(e, "placed"): raise
+            places = self.reader and self.reader.places
+            raise e.placed(self.done, (lambda row: places(row - self.done)) if places else None) from None
 
 @contextmanager
 def _writing(out: Path | None):
     "Yield a function that writes text to stdout, or to a file that is there only when all is written."
     if not out: yield lambda text: click.echo(text, nl=False); return
-    part = out.with_name(f".{out.name}.{os.getpid()}.part")
     try:
-        try:
+        with atomic_part(out) as part:
             with part.open("w", encoding="utf-8", newline="") as f: yield f.write
-            os.replace(part, out)
-        except OSError as e:
-            raise InputError(f"{str(out)!r} cannot be written ({e.strerror}): choose another place") from None
-    finally: part.unlink(missing_ok=True)
+    except OSError as e:
+        raise InputError(f"{quoted(str(out))} cannot be written ({e.strerror}): choose another place") from None
 
 # %% ../nbs/16d_cli_predict.ipynb #74e141ee
 def _columns(model, coverage: float | None, raw: bool = False) -> list[str]:
@@ -74,9 +115,19 @@ def _predicted(model, compositions, coverage: float | None, raw: bool):  # DataF
     return pd.DataFrame(np.stack(both, axis=2).reshape(len(mean), -1), columns=_columns(model, coverage, raw))
 
 # %% ../nbs/16d_cli_predict.ipynb #ccb1eca2
-def _as_text(table, form: str, columns: list[str], first: bool) -> str:
+_RUN = tuple("=+-@\t\r＝＋－＠")  # what makes a spreadsheet run a cell
+
+def _excel_safe(table):
+    "Put an apostrophe before text that a spreadsheet would run as a formula; numbers stay what they are."
+    from lgdcnn.tables import as_number
+    calm = lambda v: "'" + v if isinstance(v, str) and v.startswith(_RUN) and as_number(v) != as_number(v) else v
+    texts = {c: [calm(v) for v in table[c].tolist()] for c in table if table[c].dtype.kind not in "fiub"}
+    return table.assign(**texts).rename(columns=calm)
+
+def _as_text(table, form: str, columns: list[str], first: bool, excel_safe: bool = False) -> str:
     "Lay a part of a table out as text, CSV or the inside of a JSON list."
     if form == "csv":
+        if excel_safe: table = _excel_safe(table)
         ours = {c: table[c].map("{:.6g}".format) for c in columns if table[c].dtype.kind == "f"}
         return table.assign(**ours).to_csv(index=False, header=first, lineterminator="\n")
     if form == "json":
@@ -106,8 +157,12 @@ class _Guard:
                              "give the table, --check TRAIN.csv")
         if check in (None, "model"): return
         from lgdcnn.applicability import Applicability
-        from lgdcnn.tables import column, read_table
-        self.guard = Applicability().fit(column(read_table(check), formula, "formula column"))
+        from lgdcnn.reading import TableReader, source_of
+        from lgdcnn.tables import column, formula_column
+        reader = TableReader(source_of(check))
+        table = reader.table()
+        name = formula if formula in table else formula_column(table.columns)[0]
+        with naming_lines(reader.places): self.guard = Applicability().fit(column(table, name, "formula column").tolist())
         self.columns = ["distance", "nearest", "outside", "reason"]
 
     def join(self, table, formulas: list[str], compositions):  # the table with further columns
@@ -131,66 +186,63 @@ class _Guard:
             click.echo(f"note: {what[kind]} {self.strange[kind]} of the formulas, like {self.first[kind]}; "
                        "--check model names them", err=True)
 
-def _inputs(model, part, formula: str):  # a list, or a DataFrame
-    "Take from a part of a table what the model reads."
-    names = [n for n in model.extra_.names if n in part]
-    return part[names].assign(formula=part[formula]) if model.extra_.names else part[formula].tolist()
-
 # %% ../nbs/16d_cli_predict.ipynb #061c5713
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("formulas", nargs=-1)
-@click.option("--csv", type=click.Path(path_type=Path), help="Table (CSV or parquet) with a column of formulas.")
-@click.option("--formula", default="formula", show_default=True, help="Its name in the table.")
+@click.option("--csv", type=click.Path(path_type=Path),
+              help="Table (CSV, parquet or xlsx; - is standard input) with a column of formulas.")
+@click.option("--formula", help="Its name in the table.  ['formula', or the only one named like it]")
+@_with(TABLE_OPTIONS)
 @click.option("--out", type=click.Path(path_type=Path), help="Write here instead of to stdout.")
 @click.option("--coverage", default=0.9, show_default=True, help="Of the intervals.")
 @click.option("--format", "form", type=click.Choice(["text", "csv", "json"]),
               help="[text on stdout, csv in a file]")
+@click.option("--excel-safe", is_flag=True, help="In a CSV, put ' before text that a spreadsheet would run as a formula.")
 @click.option("--chunk", default=20_000, show_default=True, help="Rows of the table to hold in memory at a time.")
 @click.option("--check", metavar="TABLE",
               help="Tell what is far from this table of training formulas; or 'model': its elements, and traces.")
 @click.option("--raw-std", is_flag=True, help="Also a column of the networks' own standard deviation, not calibrated.")
 @click.option("--device", default="auto", show_default=True)
 @click.option("--quiet", is_flag=True, help="No progress on stderr.")
-def predict(model, formulas, csv, formula, out, coverage, form, chunk, check, raw_std, device, quiet) -> None:
+def predict(model, formulas, csv, formula, separator, decimal, out, coverage, form, excel_safe, chunk, check,
+            raw_std, device, quiet) -> None:
     "Predict with a saved MODEL for FORMULAS, or for a table given by --csv."
-    parts = _parts(formulas, csv, formula, chunk)
-    part = next(parts)
-    if out and check_output(out).suffix == ".parquet":
-        raise InputError("predictions are written as CSV or JSON: name the file so")
+    check_out(out or "-", model, csv, None if check == "model" else check, binary=False)
+    if out and out.suffix.lower() == ".parquet": raise InputError("predictions are written as CSV or JSON: name the file so")
+    question = _Question(formulas, csv, formula, chunk, separator, decimal)  # a slip in it is told before anything else
     from lgdcnn.classifier import load_model
-    from lgdcnn.composition import featurize
-    formula = formula if csv else "formula"
-    featurize(part[formula].tolist())  # a slip in the first part is told before anything else
     asked = click.get_current_context().get_parameter_source("coverage").name == "COMMANDLINE"
-    loaded = load_model(model, device)
+    with in_file(model) as path: loaded = load_model(path, device)
     if loaded.extra_.names and not csv:
         raise InputError(f"this model needs {', '.join(loaded.extra_.names)} beside the formula: give a table with --csv")
     coverage = _interval(loaded, coverage, asked)
-    guard = _Guard(loaded, check, formula)
+    guard = _Guard(loaded, check, question.formula)
     columns = _columns(loaded, coverage, raw_std) + guard.columns
-    if taken := sorted({*columns, *_columns(loaded, 0.9)} & set(part)):
-        raise InputError(f"{str(csv)!r} has a column {taken[0]!r} already: rename or drop it")
+    if taken := sorted({*columns, *_columns(loaded, 0.9)} & set(question.part)):
+        raise InputError(f"{quoted(question.reader.name)} has a column {quoted(taken[0])} already: rename or drop it")
 
-    def answer(p, start):
-        compositions = loaded._inputs(_inputs(loaded, p, formula), start)
-        return guard.join(_answer(loaded, compositions, coverage, raw_std), p[formula].tolist(), compositions)
+    def answer(question):
+        compositions = question.compositions(loaded)
+        return guard.join(_answer(loaded, compositions, coverage, raw_std), question.formulas(), compositions)
 
-    with _writing(out) as write:
-        _write_all(write, part, parts, form or ("csv" if out else "text"), columns, not quiet and csv is not None, answer)
+    form = form or ("csv" if out else "text")
+    with _writing(out if out and str(out) != "-" else None) as write:
+        _write_all(write, question, form, columns, not quiet and csv is not None, answer, excel_safe)
     guard.tell()
 
 # %% ../nbs/16d_cli_predict.ipynb #1cf9dd19
-def _write_all(write, part, parts, form: str, columns: list[str], progress: bool, answer) -> None:
+def _write_all(write, question: _Question, form: str, columns: list[str], progress: bool, answer, excel_safe: bool) -> None:
     "Predict and write part after part."
     from tqdm import tqdm
-    done, first = 0, True
+    first = True
     with tqdm(unit=" formulas", desc="predicting", mininterval=1, delay=2, disable=not progress) as bar:
-        while part is not None:
-            table = part.reset_index(drop=True)
-            table = table.join(answer(table, done))
-            write(("[\n" if first and form == "json" else "") + _as_text(table, form, columns, first))
-            done, first = done + len(table), False
+        while question.part is not None:
+            found = answer(question)
+            table = question.part.reset_index(drop=True)
+            table = table.join(found)
+            write(("[\n" if first and form == "json" else "") + _as_text(table, form, columns, first, excel_safe))
+            first = False
             bar.update(len(table))
-            part = next(parts, None)
+            question.step()
         if form == "json": write("\n]\n")

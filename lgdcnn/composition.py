@@ -26,6 +26,7 @@ ATOMIC_NUMBER = {symbol: z for z, symbol in enumerate(SYMBOLS) if z}
 
 # %% ../nbs/01_composition.ipynb #03753537
 _NAMED, _SHOWN = 20, 80  # bad rows in one message; characters of a formula
+_COUNTED = 1000  # bad rows after which no more are looked for
 
 def _excerpt(formula, position: int) -> str:
     "Quote a formula, or the piece around the position if it is long."
@@ -42,10 +43,13 @@ class FormulaError(InputError):
         self.formula, self.position, self.reason, self.row, self.others = formula, position, reason, row, tuple(others)
         place = lambda row: f"row {row}" + (f" (line {line_of(row)})" if line_of else "")
         at = f" at position {position + 1}" if isinstance(formula, str) and formula else ""
+        if line_of and row is not None: at += f" (line {line_of(row)})"
         named = [f"{place(e.row)} {quoted(e.formula, 30)}" for e in self.others[:_NAMED - 1]]
-        more = f" and {len(self.others) - len(named):,} more" if len(self.others) > len(named) else ""
-        super().__init__((f"{place(row)}: " if row is not None else "") + f"cannot read formula {_excerpt(formula, position)}{at}: "
-                         + reason + (f"; nor {', '.join(named)}{more}" if named else ""))
+        least = "at least " * (len(self.others) + 1 >= _COUNTED)
+        more = f" and {least}{len(self.others) - len(named):,} more" if len(self.others) > len(named) else ""
+        said = f"cannot read formula {_excerpt(formula, position)}{at}: "
+        nor = f"; nor {', '.join(named)}{more}" if named else ""
+        super().__init__((f"row {row}: " if row is not None else "") + said + reason + nor)
 
     @property
     def rows(self) -> list[int]:
@@ -137,7 +141,8 @@ def _behind_dot(whole: _Group, dot: str, factor: tuple[int, int] | None, part: _
     "Add what stands behind a dot to the whole; raises `FormulaError` if that could mean something else."
     if not part.amounts: raise FormulaError(text, part.position, why(text, part.position))
     if len(part.amounts) == 1:
-        raise FormulaError(text, part.position, f"{dot!r} before a single element could be a decimal point or a product: write a bracket")
+        raise FormulaError(text, part.position, f"{dot!r} before a single element could be a decimal point or a "
+                                                "product: write a bracket")
     value, power = factor or (1, 0)
     whole.add(part.amounts, value, power + part.power)
     return whole
@@ -146,7 +151,8 @@ def _behind_dot(whole: _Group, dot: str, factor: tuple[int, int] | None, part: _
 def _one_formula(group: _Group, text: str) -> _Group:
     "Return the group; raises `FormulaError` if blanks part it into what look like two formulas."
     if group.parts > 1 and group.compound:
-        raise FormulaError(text, re.search(r"[ \t]", text).start(), "two formulas in one text? give them one by one, or leave the blanks out")
+        raise FormulaError(text, re.search(r"[ \t]", text).start(),
+                "two formulas in one text? give them one by one, or leave the blanks out")
     return group
 
 def _add_token(stack: list[_Group], token: re.Match) -> None:
@@ -186,11 +192,13 @@ def _read_tokens(text: str) -> tuple[dict[str, int], int]:
 # %% ../nbs/01_composition.ipynb #8d1c45a7
 def _is_missing(value) -> bool:
     "Tell whether a value is None, NaN, masked, or pandas' word for it."
-    return value is None or type(value).__name__ in ("NAType", "NaTType", "MaskedConstant") or isinstance(value, float) and value != value
+    words = ("NoneType", "NAType", "NaTType", "MaskedConstant")
+    return type(value).__name__ in words or isinstance(value, float) and value != value
 
 def _no_text(value) -> str:
     "Say why a value that is no text is no formula."
-    if _is_missing(value): return ("expected a string, this is a missing value (sodium nitride, 'NaN', becomes one when a table is read "
+    if _is_missing(value):
+        return ("expected a string, this is a missing value (sodium nitride, 'NaN', becomes one when a table is read "
                                    "without keep_default_na=False)")
     return f"expected a string, or a mapping of elements to amounts, not {type(value).__name__}"
 
@@ -239,7 +247,8 @@ def formula_list(formulas,  # a list, array or Series; one formula, or one compo
     if isinstance(formulas, str | bytes | Mapping): formulas = [formulas]
     if hasattr(formulas, "columns") or getattr(formulas, "ndim", 1) > 1:
         raise InputError("formulas must be one column, not a table: pass table['formula'], or a single column of an array")
-    if isinstance(formulas, set | frozenset): raise InputError("a set of formulas has no order, and predictions have: pass a list")
+    if isinstance(formulas, set | frozenset):
+        raise InputError("a set of formulas has no order, and predictions have: pass a list")
     if not isinstance(formulas, Iterable): raise FormulaError(formulas, 0, _no_text(formulas))
     out = formulas.tolist() if isinstance(formulas, np.ndarray) else list(formulas)  # numpy's own strings would be slow
     return [_written_row(f, i) for i, f in enumerate(out)] if any(isinstance(f, Mapping) for f in out) else out
@@ -327,13 +336,13 @@ class _Text:
         self.plain &= (n_blanks == 0) | (n_blanks == n_symbols - 1)
 
     def check_amounts(self) -> None:
-        "Rows with a decimal amount and water, ammonia, an alcohol, or oxygen twice, may be hydrates written with a full stop."
+        "Rows with a decimal amount and water, ammonia, or oxygen twice, may be hydrates written with a full stop."
         dots = np.flatnonzero(self.kind == _DOT)
         if not len(dots): return
         count = lambda where: np.bincount(self.row[where], minlength=len(self.plain))
         oxygen, hydrogen = (self.upper[self.text[self.upper] == ord(s)] for s in "OH")
         text = self.text
-        adduct = hydrogen[(text[hydrogen + 1] == ord("2")) | (text[hydrogen - 1] == ord("O")) | (text[hydrogen - 1] == ord("N"))]
+        adduct = hydrogen[(text[hydrogen + 1] == ord("2")) | np.isin(text[hydrogen - 1], (ord("O"), ord("N")))]
         self.plain &= (count(dots) == 0) | ((count(adduct) == 0) & (count(oxygen[self.kind[oxygen + 1] != _LOWER]) < 2))
 
 # %% ../nbs/01_composition.ipynb #d68f976b
@@ -351,7 +360,8 @@ class _Brackets:
         t.plain[:-1] &= np.diff(depth[t.lines]) == 0
         opens = np.flatnonzero(t.kind == _OPEN)
         t.drop(opens[(t.kind[opens + 1] != _UPPER) & (t.kind[opens + 1] != _OPEN)])
-        t.drop(opens[np.isin(t.text[opens + 1], (ord("I"), ord("V"))) & (t.kind[np.minimum(opens + 2, len(t.kind) - 1)] != _LOWER)])  # an oxidation state?
+        numeral = np.isin(t.text[opens + 1], (ord("I"), ord("V")))   # perhaps an oxidation state
+        t.drop(opens[numeral & (t.kind[np.minimum(opens + 2, len(t.kind) - 1)] != _LOWER)])
         mixed = np.flatnonzero(t.kind == _BLANK)
         mixed = mixed[np.bincount(t.row[opens], minlength=len(t.plain))[t.row[mixed]] > 0]
         t.drop(mixed)                                                # blanks and brackets together: one by one
@@ -459,7 +469,10 @@ def _slow_rows(formulas: Sequence, rows: np.ndarray):
     out, bad = [], []
     for i in rows.tolist():
         try: amounts, _ = _read(formulas[i])
-        except FormulaError as e: bad.append(e.placed(i)); continue
+        except FormulaError as e:
+            bad.append(e.placed(i))
+            if len(bad) >= _COUNTED: break
+            continue
         total = sum(amounts.values())
         out += [(i, ATOMIC_NUMBER[s], a / total) for s, a in amounts.items()]
     if bad: raise bad[0].placed(others=bad[1:])

@@ -44,18 +44,23 @@ def listed(names,  # any number of them
 class RowError(InputError):
     "Refuse rows of a table: names each of them, twenty at most, and what is wrong there."
     def __init__(self, faults: Sequence[tuple[int, str]],  # (row, what is wrong in it)
-                 remedy: str = "", line_of: Callable[[int], int] | None = None):
-        self.faults, self.remedy = list(faults), remedy
+                 remedy: str = "", line_of: Callable[[int], int] | None = None, separator: str = ": "):
+        self.faults, self.remedy, self.separator = list(faults), remedy, separator
         self.rows = [row for row, _ in self.faults]
-        named = [f"row {r}{f' (line {line_of(r)})' if line_of else ''}: {said}" for r, said in self.faults[:_NAMED]]
+        place = lambda r: f"row {r}" + (f" (line {line_of(r)})" if line_of else "")
+        (first, said), *rest = self.faults[:_NAMED]
+        named = [f"row {first}{separator}{said}" + (f" (line {line_of(first)})" if line_of else "")]
+        for said, group in itertools.groupby(rest, lambda fault: fault[1]):
+            rows = ", ".join(place(r) for r, _ in group)
+            named.append(rows + separator + (said if said != self.faults[0][1] else "the same"))
         more = f"; and {len(self.faults) - _NAMED:,} more" if len(self.faults) > _NAMED else ""
         super().__init__("; ".join(named) + more + (f": {remedy}" if remedy else ""))
 
-    def __reduce__(self): return RowError, (self.faults, self.remedy)
+    def __reduce__(self): return RowError, (self.faults, self.remedy, None, self.separator)
 
     def placed(self, start: int = 0, line_of: Callable[[int], int] | None = None) -> "RowError":
         "Count rows from `start`, and name lines of a file."
-        return RowError([(row + start, said) for row, said in self.faults], self.remedy, line_of)
+        return RowError([(row + start, said) for row, said in self.faults], self.remedy, line_of, self.separator)
 
 # %% ../nbs/00_config.ipynb #7a10a63d
 def choose(name: str,  # the key asked for
@@ -282,12 +287,13 @@ def _in_place(path: Path) -> bool:
     except OSError: return False
     return not regular or path.absolute().parts[1:2] in (("dev",), ("proc",))
 
-def _locked(handle: int) -> bool:
-    "Lock an open file without waiting; False if another process, or another writer here, holds it."
+def _locked(handle: int) -> bool | None:
+    "Lock an open file without waiting; False if another writer holds it, None where the system has no locks."
     try:
         import fcntl
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (ImportError, OSError): return False
+    except BlockingIOError: return False
+    except (ImportError, OSError): return None
     return True
 
 def _sweep(path: Path) -> None:
@@ -307,12 +313,11 @@ def _new_part(path: Path) -> tuple[Path, int]:  # an empty file beside `path`, a
         part = path.with_name(f".{path.name[:200]}.{os.getpid()}.{next(_numbers)}.part")
         try: handle = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
         except FileExistsError: continue
-        _locked(handle)
-        if part.exists(): return part, handle
-        os.close(handle)  # swept before it was locked
+        if _locked(handle) is not False and part.exists(): return part, handle
+        os.close(handle)  # a sweep was quicker than the lock
 
 @contextmanager
-def atomic_part(path: str | Path) -> Iterator[Path]:  # the file to write: a part, or `path` itself if it is a device or a pipe
+def atomic_part(path: str | Path) -> Iterator[Path]:  # the file to write: a part, or a device or pipe itself
     "Give a file to write to; it takes the name `path` when the block ends, and vanishes if the block fails."
     path = Path(path)
     if _in_place(path): yield path; return
@@ -349,7 +354,7 @@ def check_output(path: str | Path,
     for given in inputs:
         if given is not None and _same_file(path, given):
             same = "" if str(path) == str(given) else f"the same file as {quoted(str(given))}, "
-            raise InputError(f"{quoted(str(path))} is {same}an input, and would be overwritten: give the output another name")
+            raise InputError(f"{quoted(str(path))} is {same}an input, and would be overwritten: give another name")
     if path.is_dir() or not path.name: raise InputError(f"{quoted(str(path))} is a folder: give the name of a file")
     if _in_place(path):
         if not os.access(path, os.W_OK): raise InputError(f"{quoted(str(path))} cannot be written to")

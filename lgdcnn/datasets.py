@@ -13,13 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-from .composition import Compositions, composition_keys, featurize
-from .config import InputError, choose
+from .composition import Compositions, FormulaError, composition_keys, featurize, formula_list
+from .config import InputError, choose, listed, quoted
 from .fetching import _silent, fetch, is_cached, load_cached
 from .packing import ArraySet
 from .registry import card, cards
 from .splits import Split, split_by_composition
-from .tables import read_table
+from .tables import as_number, numbered_table
 
 # %% ../nbs/03_datasets.ipynb #909466c4
 @dataclass(frozen=True, eq=False)
@@ -63,30 +63,36 @@ class Dataset:
                         self.frame["target"].to_numpy(), self.splits, self.frame["formula"].tolist())
 
 # %% ../nbs/03_datasets.ipynb #14ea399e
-def _check_target(column, task: str | None, where: str) -> tuple[np.ndarray, str]:
+def _in_rows(bad: np.ndarray, places: Callable | None) -> str:
+    "Name rows in a message, twenty at most, with their lines in the file."
+    rows = np.flatnonzero(bad).tolist()
+    named = [f"row {r}" + (f" (line {places(r)})" if places else "") for r in rows[:20]]
+    return ", ".join(named) + (f" and {len(rows) - 20:,} more" if len(rows) > 20 else "")
+
+def _check_target(column, task: str | None, where: str, places: Callable | None = None) -> tuple[np.ndarray, str]:
     "Return targets and task; raises `InputError` for missing, infinite or textual values."
     import pandas as pd
-    if column.isna().any():
-        rows = np.flatnonzero(column.isna().to_numpy())
-        raise InputError(f"{where} has no target in {len(rows)} of {len(column)} rows, first in row {rows[0]}: "
+    missing = column.isna().to_numpy()
+    if missing.any():
+        raise InputError(f"{where} has no target in {missing.sum()} of {len(column)} rows, first in "
+                         f"{_in_rows(missing, places)}: "
                          "drop them or fill them")
     truths = pd.api.types.is_bool_dtype(column)
     task = task or ("classification" if truths else "regression")
     choose(task, {"regression": 0, "classification": 1}, "task")
     if task == "classification": return (column.astype(int) if truths else column).to_numpy(), task
-    return _numbers(column, where), task
+    return _numbers(column, where, places), task
 
-def _numbers(column, where: str) -> np.ndarray:
+def _numbers(column, where: str, places: Callable | None = None) -> np.ndarray:
     "Return targets as numbers; raises `InputError` for text and infinities."
-    import pandas as pd
-    plain = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
-    values = column if plain else pd.to_numeric(column.astype(str), errors="coerce")
-    text = column[values.isna()]
-    if len(text): raise InputError(f"{where} has targets that are no numbers, like {str(text.iloc[0])!r}: "
-                                   "mend them, or say task='classification'")
-    values = values.to_numpy(dtype=np.float64)
-    if not np.isfinite(values).all():
-        raise InputError(f"{where} has an infinite target in row {np.flatnonzero(~np.isfinite(values))[0]}: drop it")
+    values = np.array([np.nan if isinstance(v, bool | np.bool_) else as_number(v) for v in column.tolist()],
+            dtype=np.float64)
+    text = np.isnan(values)
+    if text.any():
+        raise InputError(f"{where} has targets that are no numbers, like {quoted(str(column[text].iloc[0]), 40)}, "
+                                    f"in {_in_rows(text, places)}: mend them, or say task='classification'")
+    if np.isinf(values).any():
+        raise InputError(f"{where} has an infinite target in {_in_rows(np.isinf(values), places)}: drop it")
     return values
 
 # %% ../nbs/03_datasets.ipynb #fcf28c28
@@ -113,7 +119,7 @@ def _columns(frame, formula: str, target: str, where: str):
     for name in (formula, target):
         if names.count(name) > 1: raise InputError(f"{where} has more than one column {name!r}: rename or drop one")
         if name not in names:
-            raise InputError(f"{where} has no column {name!r}: it has {', '.join(map(repr, names))}")
+            raise InputError(f"{where} has no column {quoted(name)}: it has {listed(names)}")
     if not len(frame): raise InputError(f"{where} has no rows")
     return frame[formula].to_numpy(dtype=object), frame[target]
 
@@ -132,9 +138,12 @@ def from_frame(table,  # a DataFrame, or the path of a CSV or parquet file
     choose(duplicates, {"report": 0, "keep": 1, "merge": 2}, "treatment of duplicates")
     path = Path(table) if isinstance(table, (str, Path)) else None
     where = str(path) if path else "the table"
-    formulas, column = _columns(read_table(path, typed=target) if path else table, formula, target, where)
-    values, task = _check_target(column, task, where)
-    _, group = np.unique(composition_keys(formulas), return_inverse=True)
+    table, places = numbered_table(path, typed=target) if path else (table, None)
+    formulas, column = _columns(table, formula, target, where)
+    values, task = _check_target(column, task, where, places)
+    try: _, group = np.unique(composition_keys(formulas), return_inverse=True)
+    except FormulaError as e: raise e.placed(0, places) from None
+    formulas = np.array(formula_list(formulas), dtype=object)  # compositions are written as formulas
     if duplicates == "merge" and splits is not None:
         raise InputError("splits name rows, and merging duplicates renumbers them: merge first, then split")
     if duplicates == "merge": formulas, values = _merge(formulas, values, group, task)

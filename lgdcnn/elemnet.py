@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .layers import Packed
+from .models import seeded
 from .peer_layers import Dropout
 
 # %% ../nbs/05a_elemnet.ipynb #f8281689
@@ -41,6 +42,4 @@ class ElemNet(nn.Module):
 
 def build_elemnet(seed: int = 0) -> ElemNet:
     "Build the network with reproducible initial weights."
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        return ElemNet()
+    with seeded(seed): return ElemNet()

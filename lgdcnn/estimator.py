@@ -16,7 +16,7 @@ from .config import InputError, ModelConfig, TrainConfig
 from .ensemble import CompositionEstimator
 from .heldout import conformal_multiple, standardisation, std_factor
 from .losses import METRICS
-from .tables import check_target_table, check_targets
+from .tables import check_target_table, check_targets, check_weights
 
 # %% ../nbs/09_estimator.ipynb #0782b8ec
 class LGDCNNRegressor(RegressorMixin, CompositionEstimator):
@@ -30,7 +30,7 @@ class LGDCNNRegressor(RegressorMixin, CompositionEstimator):
 
     def _read_targets(self, y, n: int) -> tuple[np.ndarray, dict]:
         "Check targets; a table of them has names and may have holes."
-        if not hasattr(y, "__len__"): y = list(y)
+        if not hasattr(y, "__len__"): y = list(y) if hasattr(y, "__iter__") else [y]  # one target of one formula
         columns = hasattr(y, "columns")
         rows = isinstance(y, list | tuple) and len(y) and isinstance(y[0], list | tuple | np.ndarray)
         if columns or rows or getattr(y, "ndim", 1) == 2:
@@ -127,3 +127,20 @@ def _calibrate(self: LGDCNNRegressor, formulas, y) -> tuple[np.ndarray, dict]:
         warnings.simplefilter("ignore", RuntimeWarning)
         scores = {name: [metric(*pair) for pair in pairs] for name, metric in METRICS.items()}
     return np.abs(y - mean) / std, {name: v if y.ndim > 1 else v[0] for name, v in scores.items()}
+
+# %% ../nbs/09_estimator.ipynb #ca57abbb
+@patch
+def score(self: LGDCNNRegressor, formulas, y, sample_weight=None) -> float:
+    "Return R^2 over the known values, averaged over targets; raises `InputError` for targets that do not fit."
+    from sklearn.metrics import r2_score
+    compositions = self._inputs(formulas)
+    n = len(compositions)
+    several = bool(self.target_.get("names"))
+    truth = check_target_table(y, n, complete=False)[0] if several else check_targets(y, n)[:, None]
+    weight = check_weights(sample_weight, n)
+    mean = np.asarray(self.predict(compositions)).reshape(n, -1)
+    if mean.shape != truth.shape:
+        raise InputError(f"the model has {mean.shape[1]} targets, and {truth.shape[1]} are given: give as many")
+    known = np.isfinite(truth).T
+    scores = [r2_score(t[k], p[k], sample_weight=weight[k]) for t, p, k in zip(truth.T, mean.T, known) if k.sum() > 1]
+    return float(np.mean(scores)) if scores else np.nan

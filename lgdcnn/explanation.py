@@ -39,10 +39,14 @@ def _texts(X) -> list[str]:
     "Return the formulas as they were written."
     return check_formulas(X["formula"] if hasattr(X, "columns") else X)
 
-def _skeleton(formulas: list[str], c: Compositions) -> dict[str, np.ndarray]:
+def _labels(X, c: Compositions) -> np.ndarray:  # (n,)
+    "Name the rows as the question does: by its index, or by their places."
+    return X.index.to_numpy() if hasattr(X, "iloc") else np.arange(len(c))
+
+def _skeleton(X, c: Compositions) -> dict[str, np.ndarray]:
     "Return the columns row, formula, element, fraction."
-    row = np.repeat(np.arange(len(c)), c.n_elements)
-    return {"row": row, "formula": np.array(formulas, dtype=object)[row],
+    row, formulas = np.repeat(np.arange(len(c)), c.n_elements), _texts(X)
+    return {"row": _labels(X, c)[row], "formula": np.array(formulas, dtype=object)[row],
             "element": np.array(SYMBOLS, dtype=object)[c.numbers], "fraction": c.fractions}
 
 def _batches(model, c: Compositions) -> Iterator[tuple]:  # (packed, index of its elements among all)
@@ -75,7 +79,7 @@ def contributions(model,  # a fitted LGDCNNRegressor
     for packed, where in _batches(model, c):
         for k, network in enumerate(model.networks_): found[k, where] = _votes(network.eval(), packed).double().cpu().numpy()
     found *= model.target_std_
-    return pd.DataFrame(_skeleton(_texts(formulas), c) | {"contribution": found.mean(0), "spread": found.std(0)})
+    return pd.DataFrame(_skeleton(formulas, c) | {"contribution": found.mean(0), "spread": found.std(0)})
 
 # %% ../nbs/09e_explanation.ipynb #d9f5564d
 def element_profile(table,  # from `contributions`
@@ -106,15 +110,15 @@ def occlusion(model,  # any model with `predict`: formulas in, numbers out
               formulas):  # DataFrame: row, formula, element, fraction, without (prediction), effect
     "Predict each formula without each of its elements in turn."
     import pandas as pd
-    formulas = check_formulas(formulas)
-    c = featurize(formulas)
+    texts = check_formulas(formulas)
+    c = featurize(texts)
     rest, place = _without(c)
     columns = _skeleton(formulas, c)
-    without, whole = np.full(len(c.numbers), np.nan), np.asarray(model.predict(formulas))
+    without, whole = np.full(len(c.numbers), np.nan), np.asarray(model.predict(texts))
     if whole.ndim != 1 or whole.dtype.kind not in "fiu":
         raise InputError("only a model of one number can be asked without an element: this one predicts several, or classes")
     if len(rest): without[place] = model.predict(_formulas(rest))
-    effect = whole[columns["row"]] - without
+    effect = np.repeat(whole, c.n_elements) - without
     return pd.DataFrame(columns | {"without": without, "effect": effect})
 
 def _formulas(c: Compositions) -> list[str]:
@@ -147,4 +151,4 @@ def attention_weights(model,  # a fitted regressor or classifier whose architect
                 column[where] += weights.double().cpu().numpy() / len(model.networks_)
     stages = ", ".join(model.config_.stages)
     if not layers: raise InputError(f"{model.config_.name!r} has no attention: its stages are {stages}")
-    return pd.DataFrame(_skeleton(_texts(formulas), c) | layers)
+    return pd.DataFrame(_skeleton(formulas, c) | layers)

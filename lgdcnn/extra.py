@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from .composition import Compositions, FormulaError, composition_keys, featurize
-from .config import InputError
-from .tables import check_formulas, column
+from .config import InputError, RowError, quoted
+from .tables import as_number, check_formulas, column
 
 # %% ../nbs/08d_extra.ipynb #be1f9d0f
 class Conditioned(Compositions):
@@ -41,16 +41,12 @@ def check_names(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(names)
 
 def _numbers(cells, name: str, start: int) -> np.ndarray:  # (N,) float64
-    "Read a column; raises `InputError` naming the row of the first cell that is no finite number."
-    def number(cell):
-        try: return float(cell)
-        except (TypeError, ValueError): return np.nan
-    values = np.array([number(c) for c in cells], dtype=np.float64)
-    bad = np.flatnonzero(~(np.abs(values) < 1e100))  # also NaN and infinite
-    if len(bad):
-        cell = cells.iloc[bad[0]]
-        cell = getattr(cell, "item", lambda: cell)()
-        raise InputError(f"row {start + bad[0]}: the {name} is {cell!r}, not a finite number: mend or drop the row")
+    "Read a column; raises `InputError` naming the rows of cells that are no finite numbers."
+    values = np.array([as_number(c) for c in cells], dtype=np.float64)
+    bad = np.flatnonzero(~(np.abs(values) < 1e100)).tolist()  # also NaN and infinite
+    if bad:
+        raise RowError([(start + i, f"the {name} is {quoted(cells.iloc[i], 40)}, not a finite number") for i in bad],
+                "mend or drop the row")
     return values
 
 def read_inputs(X,  # formulas; or, if there are names, a table with a column "formula" and these
@@ -68,7 +64,7 @@ def read_inputs(X,  # formulas; or, if there are names, a table with a column "f
     if names and not table: _refuse(names)
     extra = [_numbers(column(X, n, "extra column"), n, start) for n in names]
     try: compositions = featurize(check_formulas(column(X, "formula", "formula column") if table else X))
-    except FormulaError as e: raise FormulaError(e.formula, e.position, e.reason, e.row + start) from None
+    except FormulaError as e: raise e.placed(start) from None
     return Conditioned(compositions, np.stack(extra, axis=1)) if names else compositions
 
 def _refuse(names: tuple[str, ...]) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 
 from .composition import Compositions, composition_keys
-from .config import InputError
+from .config import InputError, quoted
 from .splits import split_by_composition
 from .tables import check_formulas
 
@@ -54,7 +54,11 @@ def hold_out(compositions: Compositions,
     "Choose the rows that do not train; raises `InputError` for what is no fraction and no pair."
     everything, none = np.arange(len(compositions)), np.zeros(0, dtype=int)
     if not isinstance(validation, tuple | list):
-        split = split_by_composition(compositions, (_fraction(validation), 0.0), seed)
+        fraction, keys = _fraction(validation), composition_keys(compositions)
+        if fraction and len(keys) and (keys == keys[0]).all():
+            raise InputError(f"all {len(keys)} formulas are one composition, {quoted(keys[0], 40)}: none can be held out; "
+                             "add others, or pass validation=0 to train on all of them")
+        split = split_by_composition(compositions, (fraction, 0.0), seed)
         return split.train, split.val, None
     if len(validation) != 2: raise InputError("validation must be a pair (formulas, targets) or a fraction")
     held = inputs(validation[0])
@@ -101,15 +105,22 @@ def std_factor(scores: np.ndarray,  # (n,) scaled errors of held-out rows
     return conformal_multiple(scores, level) / laplace_multiple(level)
 
 # %% ../nbs/08e_heldout.ipynb #7aa820c5
+_TINY = 1e-100  # chosen here: its square is far from the smallest number there is, 2e-308
+
 def standardisation(y: np.ndarray,  # (N,) or (N, k), NaN where unknown
                    ):  # mean and spread (1 where it is zero), two floats or two (k,) arrays
-    "Return what targets are shifted and divided by; raises `InputError` if they are too large for that."
+    "Return what targets are shifted and divided by; raises `InputError` if they are too large or too small for that."
     with np.errstate(over="ignore", invalid="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         several = y.ndim > 1
         mean, std = (np.nanmean(y, 0), np.nanstd(y, 0)) if several else (float(y.mean()), float(y.std()))
     if np.isnan(mean).any(): raise InputError("no training row is left with a known target: hold out fewer rows")
     if not np.isfinite(std).all(): raise InputError("the targets are too large to be standardised: use another unit")
+    with np.errstate(over="ignore", invalid="ignore"): reach = np.nanmax(y, 0) - np.nanmin(y, 0)
+    tiny = (reach > 0) & (np.asarray(std) < _TINY)
+    if tiny.any():  # squares of differences vanish
+        raise InputError(f"the targets differ by {np.atleast_1d(reach)[np.atleast_1d(tiny)].min():.2g} at most, "
+                         "too little to be computed with: use another unit")
     return mean, np.where(std > 0, std, 1.0) if several else std or 1.0
 
 # %% ../nbs/08e_heldout.ipynb #59120e57

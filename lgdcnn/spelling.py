@@ -42,7 +42,8 @@ def misread(text: str,  # cleaned
                                f"({what}){rest} for {rest} of them, or around the part that has {amount}")
     if found := " " in text and _BEFORE.search(text):
         rest, what = found["rest"], found["what"]
-        return found.start("rest"), f"does {rest} belong to what follows? write it as a bracket, like ({what.strip('([{')}){rest}"
+        like = f"({what.strip('([{')}){rest}"
+        return found.start("rest"), f"does {rest} belong to what follows? write it as a bracket, like {like}"
     return None
 
 # %% ../nbs/00a_spelling.ipynb #33dc69be
@@ -61,28 +62,34 @@ def _variable(text: str, position: int) -> str:
     if found: return f"put a number for {found[1]}: a composition has no variables"
     here, after = text[position:position + 1], text[position + 1:position + 2]
     letter = here in tuple("xyzwnmpqₓₙ") or "GREEK SMALL" in unicodedata.name(here or " ", "")
-    return f"unexpected character {quoted(here)}: put a number for {here}, if it is a variable" if letter and not after.islower() else ""
+    if not letter or after.islower(): return ""
+    return f"unexpected character {quoted(here)}: put a number for {here}, if it is a variable"
 
 def _mixture(text: str, position: int) -> str:
     "Find compounds, or elements, put together by a sign."
     if _ALLOY.fullmatch(text):
-        return "amounts cannot be negative; an alloy in weight percent, like Ti-6Al-4V, must be converted to atomic fractions"
+        return ("amounts cannot be negative; an alloy in weight percent, like Ti-6Al-4V, "
+                "must be converted to atomic fractions")
     pieces = [_PIECE.fullmatch(p.strip()) for p in re.split(r"[-+/·*@]", text)]
     if len(pieces) < 2 or not all(pieces): return ""
-    if not any(p[1] for p in pieces): return "a mixture without shares is no composition: write it with brackets, like (Na2O)20(SiO2)80"
+    if not any(p[1] for p in pieces):
+        return "a mixture without shares is no composition: write it with brackets, like (Na2O)20(SiO2)80"
     like = "".join(f"({p[2]}){p[1]}" for p in pieces)
     return f"write a mixture with brackets: {like[:60]}{'…' * (len(like) > 60)}"
 
 def _comma(text: str, position: int) -> str:
     "Find commas between digits, or between elements."
-    if re.search(r"\d,\d|(?<![\d.])0·\d", text): return "amounts take a decimal point, like Cu0.65Zn0.35, not a comma or a dot in the middle"
-    if re.search(r"[(\[{][^)\]}]*,", text): return "elements that share a site need amounts and no comma, like (La0.5Sr0.5)MnO3"
+    if re.search(r"\d,\d|(?<![\d.])0·\d", text):
+        return "amounts take a decimal point, like Cu0.65Zn0.35, not a comma or a dot in the middle"
+    if re.search(r"[(\[{][^)\]}]*,", text):
+        return "elements that share a site need amounts and no comma, like (La0.5Sr0.5)MnO3"
     return f"unexpected character {quoted(text[position:position + 1])}: give two formulas one by one" \
         if re.search(r"[,;|]\s*[A-Z]", text) else ""
 
 def _charge(text: str, position: int) -> str:
     "Find charges and mass numbers."
-    if re.search(r"(?:^|[(\[{\s])[\^{]*[¹²³⁰⁴-⁹]+\}?[A-Z]", text): return "isotopes are not told apart: leave the mass number out"
+    if re.search(r"(?:^|[(\[{\s])[\^{]*[¹²³⁰⁴-⁹]+\}?[A-Z]", text):
+        return "isotopes are not told apart: leave the mass number out"
     charge = re.search(r"[+^]|-+\s*(?:$|[)\]}])|--|[¹²³⁰⁴-⁹]", text)
     return "charges are not part of a composition; write the neutral formula" if charge else ""
 
@@ -93,10 +100,12 @@ def _sign(text: str, position: int) -> str:
     plain, words = unicodedata.normalize("NFKC", char), f"unexpected character {quoted(char)}"
     if char == "-": return _NEGATIVE
     if char in "\r\n\x85\u2028\u2029": return f"{words}: a line break; give two formulas one by one"
-    if 0x2160 <= ord(char) < 0x2188: return "oxidation states in Roman numerals are not part of a composition: leave them out"
+    if 0x2160 <= ord(char) < 0x2188:
+        return "oxidation states in Roman numerals are not part of a composition: leave them out"
     if char in _ENDS or unicodedata.category(char) in ("Cf", "Cc"): return f"{words}: it is invisible; delete it"
     if plain != char and plain.isascii() and plain.isalnum(): return f"{words}: write a plain {plain}"
-    if char in "·*": return f"{words}: a hydrate is written with a number and a compound behind it, like CuSO4·5H2O, or as a bracket"
+    if char in "·*":
+        return f"{words}: a hydrate is written with a number and a compound behind it, like CuSO4·5H2O, or as a bracket"
     if char == ".": return f"{words}: write a hydrate as a bracket, like CuSO4(H2O)5, and an amount with its digits"
     if char in "_$<\\": return f"{words}: write subscripts plainly, like Fe2O3"
     if char.islower(): return f"{words}: symbols begin with a capital letter; leave names, phases and states out"

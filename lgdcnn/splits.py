@@ -50,6 +50,8 @@ def _n_parts(n: int, fractions: tuple) -> tuple[int, int]:
         raise InputError(f"fractions = {fractions!r}: the shares of validation and test must be in [0, 1) "
                          "and add to less than 1")
     counts = [max(1, round(f * n)) if f else 0 for f in fractions]
+    if n == 1 and any(counts):
+        raise InputError("all formulas are one composition, which cannot be on two sides of a split: add rows of others")
     if sum(counts) >= n:
         raise InputError(f"{n} different compositions are too few to split into three parts: add rows")
     return tuple(counts)

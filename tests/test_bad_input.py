@@ -32,7 +32,7 @@ def table(content, *args, name="t.csv", command="train"):
     "Run a command on a table of this content; its refusal is raised again as an `InputError`."
     def run(folder):
         (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
-        words = {"train": ["--target", "gap", "--out", str(folder / "m")], "predict": []}[command]
+        words = {"train": ["--target", "gap", *([] if "--out" in args else ["--out", str(folder / "m")])], "predict": []}[command]
         lead = [command, str(folder / name)] if command == "train" else [command, str(MODEL[0]), "--csv", str(folder / name)]
         r = CliRunner().invoke(main, [*lead, *words, *(a.replace("{d}", str(folder)) for a in args)])
         assert (r.exit_code, r.stdout) == (2, ""), (r.exit_code, r.stdout, r.stderr)
@@ -61,7 +61,7 @@ CASES = {f"formula {text!r}"[:40]: (formula(text), words) for text, words in {
     "Fe()": "the bracket is empty", "(((Fe))": "never closed", "2H2O": "follows no element", "42": "follows no element",
     ".5": "follows no element", "Fe1.2.3": "follows no element", "Fe..5": "unexpected character", "CuSO4.5H2O": "write a bracket",
     "Fe2O3,": "unexpected character ','", "Fe2O3;": "unexpected character ';'",
-    "Fe_2O_3": "unexpected character '_'", "Fe2O3 (hematite)": "unexpected character 'h'", 
+    "Fe_2O_3": "unexpected character '_'", "Fe2O3 (hematite)": "unexpected character 'h'",
     "F​e": "unexpected character", "Ｆe": "unexpected character", "Fe²": "charges", "氧化铁": "unexpected character",
     "Fe\nO": "unexpected character", "Fe\x00": "unexpected character", "Fe1e999": "out of range", "Fe1e-99": "out of range",
     "Fe" + "9" * 40: "out of range", "H٣": "unexpected character", "=1+1": "unexpected character '='", "'Fe": "unexpected character",
@@ -111,9 +111,9 @@ CASES |= {f"start from {bad!r}"[:40]: (fit(init_from=bad), words) for bad, words
     (3, "init_from must be a trained model"), ("none.lgdcnn", "there is no model file"), (LGDCNNRegressor(), "not trained"))}
 CASES |= {f"table {name}": (table(content, *args), words) for name, (content, words, *args) in {
     "empty": ("", "is empty"), "only a header": ("formula,gap\n", "no formulas were given"), "only blanks": ("  \n \n", "no formula column|is empty"),
-    "without formula": ("composition,gap\nFe,1\n", "no formula column 'formula': its columns are 'composition', 'gap'"),
+    "without formula": ("name,gap\nFe,1\n", "no formula column 'formula': its columns are 'name', 'gap' .see --formula."),
     "without target": ("formula,bandgap\nFe,1\n", "no target column 'gap': its columns are 'formula', 'bandgap'"),
-    "case of a column": ("Formula,gap\nFe,1\n", "no formula column 'formula'"), "semicolons": ("formula;gap\nFe;1\n", "separate columns by commas"),
+    "two like formulas": ("Formula,composition,gap\nFe,Fe,1\n", "several columns could hold the formulas"), "unclear separators": ("formula;a,gap\nFe;1,2\n", "say which with --separator"),
     "no header": ("Fe,1\nNi,2\n", "no formula column"), "empty cell": ("formula,gap\nFe,\nNi,1\n", "row 0: the target is ''"),
     "decimal comma": ('formula,gap\nFe,"1,5"\nNi,1\n', "row 0: the target is '1,5'"), "unit": ("formula,gap\nFe,1 eV\n", "row 0: the target is '1 eV'"),
     "nan": ("formula,gap\nFe,NaN\nNi,1\n", "row 0: the target is 'NaN'"), "inf": ("formula,gap\nFe,inf\nNi,1\n", "row 0: the target is 'inf'"),

@@ -187,13 +187,13 @@ TABLES = {
     "good": "formula,gap\nNaCl,1\nKCl,2\n", "nan": "formula,gap\nNaCl,1\nKCl,\n", "text": "formula,gap\nNaCl,1\nKCl,n/a\n",
     "infinite": "formula,gap\nNaCl,inf\nKCl,1\n", "formula": "formula,gap\nNaCl,1\nKClx,2\n", "zero": "formula,gap\nNaCl0,1\n",
     "negative": "formula,gap\nNa-1Cl,1\n", "element": "formula,gap\nNaCl,1\nXxO,2\n", "header": "formula,gap\n", "empty": "",
-    "columns": "composition,gap\nNaCl,1\n", "binary": "\x00\x01\x02",
+    "columns": "name,gap\nNaCl,1\n", "binary": "\x00\x01\x02",
 }
 BAD_TRAINING = {
     "nan": "row 1: the target is ''", "text": "row 1: the target is 'n/a'", "infinite": "row 0: the target is 'inf'",
     "formula": "row 1: cannot read formula 'KClx'", "zero": "row 0: .*zero", "negative": "row 0: .*negative",
     "element": "row 1: .*not an element", "header": "no formulas were given", "empty": "is empty",
-    "columns": "no formula column 'formula': its columns are 'composition', 'gap'", "binary": "no formula column|cannot be read as a table",
+    "columns": "no formula column 'formula': its columns are 'name', 'gap' .see --formula.", "binary": "no formula column|cannot be read as a table",
 }
 
 

@@ -138,7 +138,7 @@ REFUSED = {
     "formulas alone": (ONE, X["formula"], "needs temperature beside the formula"),
     "a column missing": ({"extra": ("temperature", "year")}, X, "no extra column 'year': its columns are 'formula'"),
     "no formulas": (ONE, X.drop(columns="formula"), "no formula column 'formula'"),
-    "NaN": (ONE, X.assign(temperature=[1.0] * 3 + [np.nan] * 17), "row 3: the temperature is nan, not a finite number: mend or drop"),
+    "NaN": (ONE, X.assign(temperature=[1.0] * 3 + [np.nan] * 17), "row 3: the temperature is nan, not a finite number"),
     "infinite": (ONE, X.assign(temperature=np.inf), "row 0: the temperature is inf"),
     "text": (ONE, X.assign(temperature="hot"), "row 0: the temperature is 'hot'"),
     "too large": (ONE, X.assign(temperature=1e200), "row 0: the temperature is 1e\\+200"),
