@@ -11,8 +11,10 @@ import json
 import os
 import platform
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+from .config import InputError
 from .results import Cell
 
 # %% ../nbs/12d_claims.ipynb #91096c44
@@ -35,11 +37,21 @@ def _is_alive(pid: int, started: str) -> bool:
     return _started(pid) == started
 
 # %% ../nbs/12d_claims.ipynb #04da6758
+_KINDS = {"host": str, "pid": int, "process": str, "time": (int, float)}
+
+def _claim(path: Path) -> dict | None:  # None for a file that holds no claim
+    "Read a claim; a worker that died while writing it, under the lock, leaves none."
+    try: claim = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError): return None
+    whole = isinstance(claim, dict) and all(isinstance(claim.get(k), kind) for k, kind in _KINDS.items())
+    return claim if whole and claim["pid"] > 0 else None
+
 class Claims:
     "Hold the claims of all workers on one folder of results."
     def __init__(self, folder: str | Path,  # of the results
-                 hours: float = 24):  # after which a claim from another host counts as abandoned
-        self.folder, self.hours = Path(folder) / "work", hours
+                 hours: float = 24,  # after which a claim from another host counts as abandoned
+                 note: Callable[[str], None] = lambda text: None):  # told of what is no claim
+        self.folder, self.hours, self.note = Path(folder) / "work", hours, note
 
     def path(self, cell: Cell) -> Path: return self.folder / "claims" / f"{cell.id}.json"
 
@@ -56,11 +68,10 @@ class Claims:
 
     def _is_held(self, path: Path) -> bool:
         "Tell whether a claim exists and its worker may still be at it."
-        try: claim = json.loads(path.read_text())
-        except FileNotFoundError: return False
-        except (OSError, ValueError): return False  # its worker died while writing it: writing is done under the lock
-        if claim["host"] == _host() and not _is_alive(claim["pid"], claim["process"]): return False
-        return time.time() - claim["time"] < 3600 * self.hours
+        claim = _claim(path)
+        if claim is None: return False
+        if claim["host"] == _host(): return _is_alive(claim["pid"], claim["process"])  # no clock has a say
+        return abs(time.time() - claim["time"]) < 3600 * self.hours
 
     def take(self, cell: Cell) -> bool:  # whether the cell is now ours
         "Claim a cell unless another worker has it."
@@ -68,18 +79,29 @@ class Claims:
         path.parent.mkdir(parents=True, exist_ok=True)
         with self._lock():
             if self._is_held(path): return False
+            if path.is_file() and _claim(path) is None: self.note(f"{path} holds no claim: replaced")
             path.unlink(missing_ok=True)
             try: handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
             except FileExistsError: return False  # only without locks: somebody was quicker
-            with open(handle, "w") as f:
-                json.dump({"host": _host(), "pid": os.getpid(), "process": _started(os.getpid()), "time": time.time()}, f)
+            try: self._write(handle)
+            except OSError:
+                path.unlink(missing_ok=True)
+                raise
         return True
+
+    def _write(self, handle: int) -> None:
+        "Write who we are."
+        with open(handle, "w") as f:
+            json.dump({"host": _host(), "pid": os.getpid(), "process": _started(os.getpid()), "time": time.time()}, f)
 
     def release(self, cell: Cell) -> None:
         "Give a claim up."
         self.path(cell).unlink(missing_ok=True)
 
     def held(self) -> list[Cell]:
-        "List the cells that are being worked on."
-        base = self.folder / "claims"
-        return sorted(Cell.from_id(p.relative_to(base).as_posix()) for p in base.glob("*/*.json") if self._is_held(p))
+        "List the cells that are being worked on; files that are not named after a cell are passed over."
+        base, found = self.folder / "claims", []
+        for p in base.glob("*/*.json"):
+            with contextlib.suppress(InputError):
+                if self._is_held(p): found.append(Cell.from_id(p.relative_to(base).as_posix()))
+        return sorted(found)

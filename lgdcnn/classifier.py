@@ -15,7 +15,7 @@ from sklearn.base import ClassifierMixin
 from .config import InputError, ModelConfig, TrainConfig
 from .ensemble import CompositionEstimator
 from .estimator import LGDCNNRegressor
-from .files import read_model
+from .files import model_kind
 from .losses import CLASS_METRICS
 from .tables import check_labels
 
@@ -88,7 +88,7 @@ def _calibrate(self: LGDCNNClassifier, formulas, y) -> tuple[np.ndarray, dict]:
 # %% ../nbs/09g_classifier.ipynb #dbb699a4
 def load_model(path: str | Path, device: str = "auto") -> CompositionEstimator:
     "Read a saved regressor or classifier; raises `InputError` if the file is missing, damaged or newer."
-    kind = read_model(path)[0]["kind"]
+    kind = model_kind(path)
     for known in (LGDCNNRegressor, LGDCNNClassifier):
         if kind == known._kind: return known.load(path, device)
     raise InputError(f"{str(path)!r} holds a {str(kind)[:40]!r}, which this version does not know: update lgdcnn")

@@ -67,16 +67,17 @@ def _waiting() -> dict[str, str]:
 def main(debug: bool) -> None:
     "Predict material properties from formulas alone."
     if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys(): os.environ.update(_waiting())
+    click.get_current_context().with_resource(_warnings_as_notes("default"))
 
 def _note(text: str) -> None:
     "Tell the user something on stderr."
     click.echo(text, err=True)
 
 @contextmanager
-def _warnings_as_notes():
+def _warnings_as_notes(how_often: str = "always"):
     "Show what the package warns of as a line on stderr, without places in its source."
     with warnings.catch_warnings():
-        warnings.simplefilter("always", UserWarning)
+        warnings.simplefilter(how_often, UserWarning)
         warnings.showwarning = lambda message, *rest, **more: _note(f"note: {' '.join(str(message).split())}")
         yield
 

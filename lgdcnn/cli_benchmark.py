@@ -128,9 +128,13 @@ def table(dataset, model, against, averages, form, pack, results) -> None:
         records = _chosen(t.against(store, load, against), dataset, ())
         click.echo(t.as_csv(records) if form == "csv" else t.render_difference(records, form))
         return
-    rows = store.rows()
-    records = t.comparison(rows)
-    for name in (MAIN, *OWN): _note(t.verdict(records, name))
+    from lgdcnn.evidence import read_evidence
+    from lgdcnn.standing import informed, read_lines, standing, told
+    rows, known = store.rows(), store.folder.parent / "table"  # what the stored predictions say of these errors
+    records = informed(rows, known)
+    for name in (MAIN, *OWN):
+        _note(t.verdict(records, name))
+        if lines := standing(records, read_evidence(known), read_lines(known, "authors"), name): _note(told(lines))
     records = t.with_empty(records, rows)
     click.echo(t.render(_chosen(records + (t.averaged(store, load) if averages else []), dataset, model), form))
 
@@ -162,7 +166,8 @@ def matbench_export(folder: Path, model, protocol, seed, pack, results) -> None:
     from lgdcnn.benchmark import loader, results_folder
     from lgdcnn.matbench import export
     from lgdcnn.results import ResultStore
-    tasks = export(folder, ResultStore(results_folder(results)), loader(pack), model, protocol, seed)
+    tasks = export(folder, ResultStore(results_folder(results)), loader(pack), model, protocol, seed,
+                   note=lambda text: click.echo(f"note: {text}", err=True))
     click.echo(f"{len(tasks)} of 13 tasks: {', '.join(tasks)}")
 
 # %% ../nbs/16c_cli_benchmark.ipynb #b6c4e851

@@ -11,6 +11,7 @@ from sklearn.base import clone
 
 from .composition import composition_keys
 from .config import InputError
+from .heldout import conformal_rank, std_factor
 from .tables import check_formulas, check_targets
 
 # %% ../nbs/09h_cross_conformal.ipynb #21fe1c57
@@ -21,9 +22,7 @@ def cv_plus(means: np.ndarray,  # (K, m) predictions of the K models for m new r
             coverage: float,  # in (0, 1)
            ) -> np.ndarray:  # (m, 2)
     "Return the ends of the CV+ intervals; raises `InputError` if there are too few rows."
-    if not 0 < coverage < 1: raise InputError(f"coverage = {coverage!r} is not possible: it must lie between 0 and 1")
-    n = len(scores)
-    rank = int(np.ceil((n + 1) * coverage - 1e-9))
+    n, rank = len(scores), conformal_rank(len(scores), coverage)
     if rank > n:
         most = np.floor(100 * n / (n + 1)) / 100
         raise InputError(f"a coverage of {coverage:g} needs more than {n} rows: ask for {most:g} at most")
@@ -76,18 +75,20 @@ class CrossConformal:
         return tuple(map(np.stack, zip(*(_claim(model, formulas) for model in self.models_))))
 
     def predict(self, formulas, return_std: bool = False):  # (m,), or a pair (mean, std)
-        "Average the predictions of the K models."
+        "Average the predictions of the K models; std holds their calibrated spread and their disagreement."
         means, stds = self._claims(formulas)
         if not return_std: return means.mean(0)
-        return means.mean(0), np.sqrt((stds ** 2).mean(0) + means.var(0))
+        return means.mean(0), np.sqrt(((std_factor(self.scores_) * stds) ** 2).mean(0) + means.var(0))
 
     def predict_interval(self, formulas, coverage: float = 0.9) -> np.ndarray:  # (m, 2)
         "Return CV+ intervals; raises `InputError` if there are too few rows for this coverage."
         return cv_plus(*self._claims(formulas), self.fold_, self.scores_, coverage)
 
 def _claim(model, formulas) -> tuple[np.ndarray, np.ndarray]:
-    "Predict mean and standard deviation; one for models that claim none."
+    "Predict mean and standard deviation as the model itself claims it; one for models that claim none."
     import inspect
-    if "return_std" in inspect.signature(model.predict).parameters: return model.predict(formulas, return_std=True)
+    known = inspect.signature(model.predict).parameters
+    for own in ("raw_std", "return_std"):  # calibrated here, on all rows
+        if own in known: return model.predict(formulas, **{own: True})
     mean = np.asarray(model.predict(formulas), dtype=np.float64)
     return mean, np.ones_like(mean)

@@ -6,6 +6,7 @@
 __all__ = ['NotTrainedError', 'CompositionEstimator']
 
 # %% ../nbs/08g_ensemble.ipynb #2ef67ed4
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from .composition import Compositions
 from .config import MODELS, PROTOCOLS, InputError, ModelConfig, TrainConfig, choose
 from .extra import ExtraColumns, check_names, read_inputs, row_keys, with_extra
 from .files import fingerprint, read_model, restore, write_model
-from .heldout import hold_out, warn_of_conflicts
+from .heldout import TraceWarning, hold_out, smallest_fraction, warn_of_conflicts, warn_of_traces
 from .layers import CompositionTensors, spread
 from .losses import LOSSES
 from .models import build_model
@@ -190,7 +191,9 @@ def fit(self: CompositionEstimator,
     val = self._rows(*pair) if pair else None
     members = [self._fit_one(k, train, val, donor, self._head_taken) for k in range(self.n_models)]
     self.networks_, self.history_ = map(list, zip(*members))
-    self.scores_, self.metrics_ = self._calibrate(*pair) if pair else (np.zeros((0, *values.shape[1:])), {})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TraceWarning)  # held-out rows are no question
+        self.scores_, self.metrics_ = self._calibrate(*pair) if pair else (np.zeros((0, *values.shape[1:])), {})
     return self
 
 @patch
@@ -204,7 +207,7 @@ def _begin(self: CompositionEstimator, config, train_config, about: dict, y: np.
     for name in ("networks_", "classes_"): vars(self).pop(name, None)
     self.device_, self.config_, self.train_config_, self._head_taken = device, config, train_config, head
     self.target_mean_, self.target_std_, self.extra_ = mean, std, extra
-    self.elements_ = np.unique(train.numbers).tolist()
+    self.elements_, self.smallest_fraction_ = np.unique(train.numbers).tolist(), smallest_fraction(train)
     vars(self).update(about)
 
 # %% ../nbs/08g_ensemble.ipynb #adeb766a
@@ -215,9 +218,11 @@ def _check_fitted(self: CompositionEstimator) -> None:
 
 @patch
 def _outputs(self: CompositionEstimator, formulas, precision: str = "fp32"):  # values, log-scales: (members, n, n_targets)
-    "Return what the networks say, standardised."
+    "Return what the networks say, standardised; warns of traces."
     self._check_fitted()
-    data, precision = self._tensors(self._inputs(formulas)), resolve_precision(precision, self.device_)
+    compositions, precision = self._inputs(formulas), resolve_precision(precision, self.device_)
+    warn_of_traces(compositions, self.smallest_fraction_, stacklevel=3)
+    data = self._tensors(compositions)
     outputs = [predict_network(network, data, precision=precision) for network in self.networks_]
     return tuple(np.stack([o[i].double().cpu().numpy() for o in outputs]) for i in range(2))
 
@@ -276,7 +281,7 @@ def save(self: CompositionEstimator, path: str | Path) -> Path:
              "target_mean": plain(self.target_mean_), "target_std": plain(self.target_std_), "target": self.target_,
              "n_train": self.n_train_, "fingerprint": self.fingerprint_, "validation": self.metrics_,
              "seed": int(self.seed), "history": self.history_, "classes": plain(getattr(self, "classes_", None)),
-             "elements": self.elements_}
+             "elements": self.elements_, "smallest_fraction": self.smallest_fraction_}
     if self.extra_.names: facts["extra"] = self.extra_.to_dict()
     return write_model(path, self.networks_, {"scores": torch.from_numpy(self.scores_)}, facts)
 
@@ -288,6 +293,11 @@ def _read_elements(numbers) -> list[int] | None:  # None in files that were writ
     if numbers is None or isinstance(numbers, list) and all(type(z) is int and 0 < z < 119 for z in numbers): return numbers
     raise InputError(f"its list of trained elements is not possible: {str(numbers)[:40]}")
 
+def _read_fraction(value) -> float | None:  # None likewise
+    "Check the smallest fraction that a file says was trained on."
+    if value is None or type(value) in (int, float) and 0 < value <= 1: return value
+    raise InputError(f"its smallest trained fraction is not possible: {str(value)[:40]}")
+
 @patch(cls_method=True)
 def _from_facts(cls: CompositionEstimator, facts: dict, tensors: dict, device: str):
     "Build a trained estimator from what a file holds."
@@ -296,6 +306,7 @@ def _from_facts(cls: CompositionEstimator, facts: dict, tensors: dict, device: s
     self = cls(model.name if MODELS.get(model.name) == base else base, TrainConfig.from_dict(facts["train"]),
                n_models=facts["n_models"], seed=facts["seed"], device=device, extra=extra.names)
     self.extra_, self.elements_ = extra, _read_elements(facts.get("elements"))
+    self.smallest_fraction_ = _read_fraction(facts.get("smallest_fraction"))
     self.config_, self.train_config_, self.device_ = model, self._configs()[1], resolve_device(device)
     number = lambda v: np.asarray(v, dtype=float) if isinstance(v, list) else v
     self.target_mean_, self.target_std_ = number(facts["target_mean"]), number(facts["target_std"])
@@ -316,6 +327,7 @@ def load(cls: CompositionEstimator, path: str | Path, device: str = "auto"):  # 
         right = {"regressor": "LGDCNNRegressor", "classifier": "LGDCNNClassifier"}.get(facts["kind"], "a newer lgdcnn")
         raise InputError(f"{str(path)!r} holds a {facts['kind']}: load it with {right}")
     try: return cls._from_facts(facts, tensors, device)
+    except InputError as e: raise InputError(f"cannot load {str(path)!r}: {e}") from None
     except (KeyError, TypeError, AttributeError, ValueError) as e:
-        reason = str(e) if isinstance(e, InputError) else f"{type(e).__name__}: {(str(e).splitlines() or [''])[0]}"
+        reason = f"{type(e).__name__}: {(str(e).splitlines() or [''])[0]}"
         raise InputError(f"cannot load {str(path)!r}: it is damaged ({reason}); save the model again") from None

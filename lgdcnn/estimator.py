@@ -14,7 +14,7 @@ from sklearn.base import RegressorMixin
 
 from .config import InputError, ModelConfig, TrainConfig
 from .ensemble import CompositionEstimator
-from .heldout import conformal_multiple, standardisation
+from .heldout import conformal_multiple, standardisation, std_factor
 from .losses import METRICS
 from .tables import check_target_table, check_targets
 
@@ -69,24 +69,43 @@ def _shaped(self: LGDCNNRegressor, table: np.ndarray, formulas):  # (n,), (n, k)
 @patch
 def predict(self: LGDCNNRegressor,
             formulas,  # list, array or Series; one string counts as one formula
-            return_std: bool = False,  # also the standard deviation
+            return_std: bool = False,  # also the standard deviation, calibrated on the held-out rows
             precision: str = "fp32",  # "bf16" is faster where the hardware has it, and less exact
+            raw_std: bool = False,  # also a standard deviation, but as the networks claim it
            ):  # (n,) float64 or, for several targets, (n, k): an array or a DataFrame like y; or a pair (mean, std)
     "Predict in the order of `formulas` and the unit of the target."
     means, scales = self._outputs(formulas, precision)
     mean = self.target_mean_ + self.target_std_ * means.mean(0)
-    if not return_std: return self._shaped(mean, formulas)
+    if not (return_std or raw_std): return self._shaped(mean, formulas)
     std = self.target_std_ * np.sqrt(np.exp(2 * scales).mean(0) + means.var(0))
+    if not raw_std: std = std * self._factor_or_warning()
     return self._shaped(mean, formulas), self._shaped(std, formulas)
+
+@patch
+def _held_scores(self: LGDCNNRegressor) -> list[np.ndarray]:  # one array for each target
+    "Return the scaled errors of the held-out rows whose value is known."
+    self._check_fitted()
+    return [s[~np.isnan(s)] for s in self.scores_.reshape(-1, self.config_.n_targets).T]
+
+@patch(as_prop=True)
+def std_factor_(self: LGDCNNRegressor) -> np.ndarray:  # (k,), one for each target
+    "Return what the networks' standard deviations are multiplied by; 1 where no row was held out."
+    return np.array([std_factor(s) for s in self._held_scores()])
+
+@patch
+def _factor_or_warning(self: LGDCNNRegressor) -> np.ndarray:
+    "Return the factor, and warn if a target has none."
+    if not all(len(s) for s in self._held_scores()):
+        warnings.warn("no rows were held out, so the standard deviation is the networks' own, as a rule several times too "
+                      "small: fit with some held out, or ask for raw_std to say that it is meant", stacklevel=3)
+    return self.std_factor_
 
 @patch
 def interval_multiple(self: LGDCNNRegressor,
                       coverage: float,  # in (0, 1)
                      ) -> np.ndarray:  # (k,), one for each target
-    "Return the multiples of the standard deviation that cover; raises `InputError` if too few rows were held out."
-    self._check_fitted()
-    scores = self.scores_.reshape(-1, self.config_.n_targets)
-    return np.array([conformal_multiple(s[~np.isnan(s)], coverage) for s in scores.T])
+    "Return the multiples of the raw standard deviation that cover; raises `InputError` if too few rows were held out."
+    return np.array([conformal_multiple(s, coverage) for s in self._held_scores()])
 
 @patch
 def predict_interval(self: LGDCNNRegressor,
@@ -95,14 +114,14 @@ def predict_interval(self: LGDCNNRegressor,
                     ) -> np.ndarray:  # (n, 2), lower and upper end; (n, k, 2) for several targets
     "Predict intervals calibrated on the held-out rows; raises `InputError` if too few were held out."
     multiple = self.interval_multiple(coverage)
-    mean, std = (np.asarray(a) for a in self.predict(formulas, return_std=True))
+    mean, std = (np.asarray(a) for a in self.predict(formulas, raw_std=True))
     half = (multiple if mean.ndim > 1 else multiple[0]) * std
     return np.stack([mean - half, mean + half], axis=-1)
 
 @patch
 def _calibrate(self: LGDCNNRegressor, formulas, y) -> tuple[np.ndarray, dict]:
     "Return the scaled errors of held-out rows, and their metrics."
-    mean, std = (np.asarray(a) for a in self.predict(formulas, return_std=True))
+    mean, std = (np.asarray(a) for a in self.predict(formulas, raw_std=True))
     pairs = [(t[~np.isnan(t)], p[~np.isnan(t)]) for t, p in zip(*(a.reshape(len(y), -1).T for a in (y, mean)))]
     with np.errstate(divide="ignore", invalid="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)

@@ -45,6 +45,12 @@ class Packed:
         rows = [torch.arange(a, a + size) for a, size in zip(first, self.sizes[1:])]
         return torch.cat(rows or [torch.arange(0)]).to(self.numbers.device)
 
+    def with_fractions(self, fractions: Tensor) -> "Packed":
+        "Return the same formulas with other fractions; what was found out about their layout is handed on."
+        result = Packed(self.numbers, fractions, self.sizes, self.order, self.real, self.extra)
+        if "before" in vars(self): vars(result)["before"] = self.before
+        return result
+
     def reordered(self, rows: Tensor,  # (T,) the row that moves to each place, see `sorted_rows`
                  ) -> "Packed":
         "Return the same formulas with their elements in another order."
@@ -118,17 +124,18 @@ def sorted_rows(packed: Packed,
 # %% ../nbs/04_layers.ipynb #a7d7dad7
 def jitter(packed: Packed,
            sd: float,  # relative noise; 0 returns the batch as it is
-           generator: torch.Generator,  # on the host: same seed, same noise on every device
+           generator: torch.Generator | None,  # on the host: same seed, same noise on every device
+           noise: Tensor | None = None,  # (T,) normal numbers drawn before, instead of a generator
            resort: bool = False,  # by falling fraction again
           ) -> Packed:
     "Multiply the fractions by 1 + N(0, sd) and normalise each formula again."
     if sd == 0: return packed
-    noise = torch.randn(len(packed.fractions), generator=generator).to(packed.fractions.device)
+    if noise is None: noise = torch.randn(len(packed.fractions), generator=generator).to(packed.fractions.device)
     noisy = (packed.fractions * (1 + sd * noise)).clamp(1e-9, 1)[:, None]  # not 0: a pure element stays one
     if packed.real: noisy = noisy * (packed.fractions > 0)[:, None]  # padding stays nothing
     total = spread(noisy, packed).sum(1, keepdim=True).expand(-1, len(packed.sizes), -1)
     noisy = (noisy / collect(total, packed)).squeeze(1)
-    noisy = replace(packed, fractions=noisy)
+    noisy = packed.with_fractions(noisy)
     return noisy.reordered(sorted_rows(noisy, -noisy.fractions)) if resort else noisy
 
 # %% ../nbs/04_layers.ipynb #66c9657e
@@ -190,6 +197,7 @@ class SmoothEmbedder(Embedder):
 class Recurrent(nn.Module):
     "Read each formula in both directions with one recurrent layer."
     cell: type[nn.RNNBase]
+    written_out = False  # whether a card, too, is to take the steps of `lgdcnn.recurrence`, which can all be recorded
 
     def __init__(self, d_in: int, config):
         super().__init__()
@@ -197,7 +205,7 @@ class Recurrent(nn.Module):
         self.d_out = config.d_model
 
     def forward(self, x: Tensor, packed: Packed) -> Tensor:
-        if x.device.type == "cpu": return read_both_ways(self.rnn, x, packed.sizes)
+        if self.written_out or x.device.type == "cpu": return read_both_ways(self.rnn, x, packed.sizes)
         return self.rnn(PackedSequence(x, torch.tensor(packed.sizes)))[0].data
 
 class LSTM(Recurrent): cell = nn.LSTM

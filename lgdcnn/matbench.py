@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from .config import MODELS, InputError, write_atomic
+from .heldout import STD_LEVEL, laplace_multiple
 from .packing import ArraySet
 from .plan import MAIN, n_folds
 from .registry import cards
@@ -42,18 +43,24 @@ def _scores(task: str, y: np.ndarray, p: np.ndarray) -> dict[str, float]:
     return {k: float(v) for k, v in found.items()}
 
 # %% ../nbs/12h_matbench.ipynb #aebac285
+_CI, _STD = "0.95", f"{STD_LEVEL:g}"  # nominal coverages of the interval, and of the one that scales std
+
+def _is_calibrated(row: RunRow) -> bool: return {_CI, _STD} <= set(row.multiples)
+
+def _uncertainty(row: RunRow, p: Predictions, keys: list[str]) -> dict | None:
+    "Write intervals of 95 % and standard deviations of test rows, if the run stored how they are calibrated."
+    if p.std is None or not _is_calibrated(row): return None
+    half, std = row.multiples[_CI] * p.std, row.multiples[_STD] / laplace_multiple(STD_LEVEL) * p.std
+    return {k: {"ci_lower": m - h, "ci_upper": m + h, "std": s}
+            for k, m, h, s in zip(keys, p.mean.tolist(), half.tolist(), std.tolist())}
+
 def _fold(row: RunRow, p: Predictions, data: ArraySet) -> dict:
     "Write one fold."
     names = row_names(row.dataset, len(data))
     keys = [names[i] for i in p.rows]
-    uncertainty = None
-    if p.std is not None:
-        half = 1.959963984540054 * p.std
-        uncertainty = {k: {"ci_lower": m - h, "ci_upper": m + h, "std": s}
-                       for k, m, h, s in zip(keys, p.mean.tolist(), half.tolist(), p.std.tolist())}
     told = ("protocol", "seed", "epochs", "n_train", "n_val", "n_parameters", "seconds", "device")
     facts = {k: getattr(row, k) for k in told}
-    return {"data": dict(zip(keys, p.mean.tolist())), "parameters": facts, "uncertainty": uncertainty,
+    return {"data": dict(zip(keys, p.mean.tolist())), "parameters": facts, "uncertainty": _uncertainty(row, p, keys),
             "scores": _scores(row.task, data.target[p.rows], p.mean)}
 
 def _task(store: ResultStore, data: ArraySet, cells: list[Cell]) -> dict:
@@ -98,30 +105,42 @@ def submission(store: ResultStore, load: Callable[[str], ArraySet], model: str =
 # %% ../nbs/12h_matbench.ipynb #00146f74
 _ABOUT = ("Composition only. Bidirectional LSTM, attention, bidirectional GRU, the same attention, and a deep residual "
           "convolution over the elements of a formula, masked so that no padding is seen; mat2vec elements; trained with a "
-          "Laplace-like loss. Validation rows are a tenth of the compositions inside the official training rows.")
+          "Laplace-like loss. Validation rows are a tenth of the official training rows, drawn at random like the test rows; "
+          "intervals are calibrated on them.")
 _SCRIPT = '''"Repeat the runs of this submission: pip install lgdcnn, then run this file."
 from lgdcnn.benchmark import plan_of, run_benchmark
 
 run_benchmark(plan_of(dataset=["matbench_*"], model=["{model}"], protocol=["{protocol}"], seed=["{seed}"]), note=print)
 '''
 
-def _info(model: str, protocol: str, row: RunRow) -> dict:
+def _without_intervals(store: ResultStore, tasks: dict[str, list[Cell]]) -> str:
+    "Name the regression tasks with runs that stored no multiples, and predictions whose uncertainty is left out."
+    old = [d for d, cells in tasks.items() for r in (store.read(c) for c in cells)
+           if r.task == "regression" and not _is_calibrated(r) and store.predictions(r.cell).std is not None]
+    return f" No uncertainty for {', '.join(dict.fromkeys(old))}: runs stored no multiples for intervals." if old else ""
+
+def _info(model: str, protocol: str, row: RunRow, more: str) -> dict:
     "Describe the algorithm."
     bibtex = ["@article{du2024rational, title={Rational Design of Deep Learning Networks Based on a Fusion Strategy for "
               "Improved Material Property Predictions}, author={Du, H. and Wang, H.}, journal={Journal of Chemical Theory "
               "and Computation}, volume={20}, number={15}, pages={6756--6771}, year={2024}, doi={10.1021/acs.jctc.4c00187}}"]
     return {"authors": "The lgdcnn developers", "algorithm": f"lgdcnn {model} ({protocol})",
             "algorithm_long": _ABOUT if model == MAIN else f"{model} of the package lgdcnn.", "bibtex_refs": bibtex,
-            "notes": f"lgdcnn {row.version}, source {row.source}; another implementation of L-G-DCNN than its authors'.",
+            "notes": f"lgdcnn {row.version}, source {row.source}; another implementation of L-G-DCNN than its authors'."
+                     + more,
             "requirements": {"python": [f"lgdcnn=={row.version}", f"torch=={row.torch}", f"numpy=={row.numpy}"]}}
 
 def export(folder: str | Path, store: ResultStore, load: Callable[[str], ArraySet], model: str = MAIN,
-           protocol: str = "fast", seed: int = 0) -> list[str]:  # the tasks in it
+           protocol: str = "fast", seed: int = 0,
+           note: Callable[[str], None] = lambda text: None,  # told what had to be left out
+          ) -> list[str]:  # the tasks in it
     "Write a submission into a folder, made if it is not there."
     whole, folder = submission(store, load, model, protocol, seed), Path(folder)
-    row = store.read(next(iter(complete_tasks(store, model, protocol, seed).values()))[0])
+    tasks = complete_tasks(store, model, protocol, seed)
+    row, more = store.read(next(iter(tasks.values()))[0]), _without_intervals(store, tasks)
+    if more: note(more.strip())
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / "results.json.gz", gzip.compress(json.dumps(whole).encode(), 9, mtime=0))
-    write_atomic(folder / "info.json", json.dumps(_info(model, protocol, row), indent=1) + "\n")
+    write_atomic(folder / "info.json", json.dumps(_info(model, protocol, row, more), indent=1) + "\n")
     write_atomic(folder / "repeat.py", _SCRIPT.format(model=model, protocol=protocol, seed=seed))
     return list(whole["tasks"])

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from .config import write_atomic
+from .uncertainty import claimed_level
 
 # %% ../nbs/14_plots.ipynb #a72f44eb
 COLUMN, PAGE = 3.3, 7.0  # widths in inches: one column, two columns
@@ -147,8 +148,8 @@ def laplace_coverage(error: np.ndarray,  # (n,) measured minus predicted
                      promised: np.ndarray,  # shares in (0, 1)
                     ) -> np.ndarray:  # share of errors inside, for each promise
     "Return how often the intervals of a Laplace density hold."
-    half = -np.log1p(-np.asarray(promised))[:, None] / np.sqrt(2) * std
-    return (np.abs(error) <= half).mean(1)
+    levels = claimed_level(error, np.zeros(len(error)), std)
+    return (levels <= np.asarray(promised)[:, None]).mean(1)
 
 def reliability(table,  # DataFrame: model, promised, observed (several seeds make a band)
                 points=None,  # DataFrame: model, promised, observed; calibrated intervals, drawn as stars
@@ -168,6 +169,14 @@ def reliability(table,  # DataFrame: model, promised, observed (several seeds ma
     return ax
 
 # %% ../nbs/14_plots.ipynb #4ed78ec7
+def _afresh(figure) -> None:
+    "Put the axes back where their grid has them, so that no earlier drawing shows in the layout."
+    for ax in figure.axes:
+        if ax.get_subplotspec() is None: continue  # a colour bar or an inset follows its axes
+        counts = ax.get_in_layout()
+        ax.set_position(ax.get_subplotspec().get_position(figure))
+        ax.set_in_layout(counts)  # setting a position takes axes out of the layout
+
 def save_figure(figure,
                 table,  # DataFrame of the plotted numbers
                 name: str,  # file name without ending
@@ -182,6 +191,7 @@ def save_figure(figure,
     files = []
     for ending in formats.split():
         buffer = io.BytesIO()
+        _afresh(figure)
         figure.savefig(buffer, format=ending, dpi=dpi, metadata=undated.get(ending))
         files.append(write_atomic(folder / f"{name}.{ending}", buffer.getvalue()))
     text = table.to_csv(index=False, float_format="%.6g", lineterminator="\n")

@@ -92,6 +92,8 @@ class RunRow:
     numpy: str
     finished: str                # ISO 8601, UTC
     joint: tuple = ()            # data sets learnt together, for a network with several targets
+    validation: str = ""         # digest of the stored validation predictions, "" if they were not kept
+    multiples: dict = dataclasses.field(default_factory=dict)  # nominal to the calibrated multiple of std
     schema: int = SCHEMA
 
     def __post_init__(self): _check_row(self)
@@ -105,7 +107,8 @@ class RunRow:
         if not isinstance(d, dict): raise InputError(f"a row must be a JSON object, not {type(d).__name__}")
         if d.get("schema") != SCHEMA: raise InputError(f"schema {d.get('schema')!r} is not {SCHEMA}: update lgdcnn")
         fields = {f.name: f for f in dataclasses.fields(cls)}
-        needed = {n for n, f in fields.items() if f.default is dataclasses.MISSING}
+        missing = dataclasses.MISSING
+        needed = {n for n, f in fields.items() if f.default is f.default_factory is missing}
         if lacking := sorted(needed - set(d)): raise InputError(f"a row lacks {', '.join(lacking)}")
         if unknown := sorted(set(d) - set(fields)): raise InputError(f"a row has unknown fields {', '.join(unknown)}")
         return cls(**d | {"joint": tuple(d.get("joint", ()))})
@@ -142,6 +145,9 @@ def _check_row(row: "RunRow") -> None:
     for n, part in row.test_by_elements.items(): _check_metrics(row, f"test_by_elements[{n}]", part, (*names, "n"))
     for nominal, found in row.coverage.items():
         if not (0 < float(nominal) < 1 and 0 <= found <= 1): _refuse(row, "coverage", row.coverage, "shares in [0, 1]")
+    for nominal, multiple in row.multiples.items():
+        if not (0 < float(nominal) < 1 and math.isfinite(multiple) and multiple >= 0):
+            _refuse(row, "multiples", row.multiples, "finite, zero or positive, for shares in [0, 1]")
     try: datetime.fromisoformat(row.finished)
     except ValueError: _refuse(row, "finished", row.finished, "a time like 2026-11-22T20:15:00+00:00")
     row.cell  # noqa: B018 the parts of the name are checked there
@@ -158,7 +164,7 @@ def _check_metrics(row, group: str, values: dict, names: tuple) -> None:
 # %% ../nbs/12_results.ipynb #5175d99b
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    "Hold predictions for the test rows of one fold; for classes, probabilities of class 1."
+    "Hold predictions for the test or validation rows of one fold; for classes, probabilities of class 1."
     rows: np.ndarray        # (n,) rows of the data set
     mean: np.ndarray        # (n,) float64
     std: np.ndarray | None = None  # (n,) float64, where the model gives one
@@ -195,20 +201,29 @@ class ResultStore:
     def __init__(self, folder: str | Path): self.folder = Path(folder)
 
     def row_path(self, cell: Cell) -> Path: return self.folder / "runs" / f"{cell.id}.json"
-    def predictions_path(self, cell: Cell) -> Path: return self.folder / "predictions" / f"{cell.id}.csv.gz"
+    def predictions_path(self, cell: Cell, part: str = "test") -> Path:  # of the "test" or "validation" rows
+        return self.folder / {"test": "predictions", "validation": "validation"}[part] / f"{cell.id}.csv.gz"
+
     def has(self, cell: Cell) -> bool: return self.row_path(cell).is_file()
 
-    def write(self, row: RunRow, predictions: Predictions | None = None) -> None:
+    def write(self, row: RunRow, predictions: Predictions | None = None,  # of the test rows
+              validation: Predictions | None = None) -> None:
         "Store a finished run, over an older one of the same cell."
-        path = self.predictions_path(row.cell)
-        if predictions is not None:
-            if row.predictions != predictions.digest(): raise InputError(f"the predictions are not those of {row.cell.id}")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(path, gzip.compress(predictions.to_text().encode(), 9, mtime=0))
-        elif row.predictions: raise InputError(f"{row.cell.id} promises predictions, but there are none")
-        else: path.unlink(missing_ok=True)
+        self._write_part(row, "test", row.predictions, predictions)
+        self._write_part(row, "validation", row.validation, validation)
         self.row_path(row.cell).parent.mkdir(parents=True, exist_ok=True)
         write_atomic(self.row_path(row.cell), row.to_json())
+
+    def _write_part(self, row: RunRow, part: str, promised: str, predictions: Predictions | None) -> None:
+        "Store the predictions that a row promises, and no others."
+        path = self.predictions_path(row.cell, part)
+        if predictions is None:
+            if promised: raise InputError(f"{row.cell.id} promises {part} predictions, but there are none")
+            path.unlink(missing_ok=True)
+            return
+        if promised != predictions.digest(): raise InputError(f"the {part} predictions are not those of {row.cell.id}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, gzip.compress(predictions.to_text().encode(), 9, mtime=0))
 
     def read(self, cell: Cell) -> RunRow:
         "Read one row; raises `InputError` if it is missing, damaged, or stands under a wrong name."
@@ -229,25 +244,31 @@ class ResultStore:
         "Read all rows, sorted by cell."
         return [self.read(cell) for cell in self.cells()]
 
-    def predictions(self, cell: Cell) -> Predictions:
+    def predictions(self, cell: Cell, part: str = "test") -> Predictions:  # of the "test" or "validation" rows
         "Read the stored predictions of a cell; raises `InputError` if there are none."
-        path = self.predictions_path(cell)
-        if not path.is_file(): raise InputError(f"no predictions are stored for {cell.id}")
+        path = self.predictions_path(cell, part)
+        if not path.is_file(): raise InputError(f"no {part} predictions are stored for {cell.id}")
         try: return Predictions.from_text(gzip.decompress(path.read_bytes()).decode())
         except (OSError, EOFError, UnicodeDecodeError) as e: raise InputError(f"{path} is damaged: {e}") from None
 
 # %% ../nbs/12_results.ipynb #06546ab0
+def _checked(store: ResultStore, row: RunRow, part: str, promised: str) -> Predictions | None:
+    "Read a part of the predictions of a row; raises `InputError` if they are not those that it promises."
+    if not promised: return None
+    found = store.predictions(row.cell, part)
+    if found.digest() != promised:
+        raise InputError(f"the {part} predictions of {row.cell.id} in {store.folder} are not those of its row")
+    return found
+
 def merge(ours: ResultStore, theirs: ResultStore) -> dict[str, list[Cell]]:  # "added", "equal", "kept ours"
     "Bring rows and predictions that we lack; raises `InputError` for damaged ones before anything is copied."
     rows = theirs.rows()
-    predictions = {r.cell: theirs.predictions(r.cell) if r.predictions else None for r in rows}
-    for r in rows:
-        if r.predictions and predictions[r.cell].digest() != r.predictions:
-            raise InputError(f"the predictions of {r.cell.id} in {theirs.folder} are not those of its row")
+    parts = {r.cell: [_checked(theirs, r, part, promised) for part, promised in
+                      (("test", r.predictions), ("validation", r.validation))] for r in rows}
     report = {"added": [], "equal": [], "kept ours": []}
     for r in rows:
         if not ours.has(r.cell):
-            ours.write(r, predictions[r.cell])
+            ours.write(r, *parts[r.cell])
             report["added"].append(r.cell)
         else: report["equal" if ours.read(r.cell) == r else "kept ours"].append(r.cell)
     return report

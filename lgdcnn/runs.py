@@ -10,6 +10,7 @@ __all__ = ['impossible', 'Machine', 'Fit', 'check_siblings', 'Paused', 'resumabl
 import inspect
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +26,8 @@ from .packing import ArraySet
 from .plan import check_model, family, models, networks
 from .registry import cards
 from .results import Cell, Predictions, RunRow, code_version
-from .scores import by_elements, coverage, metrics
+from .saved_networks import save_network
+from .scores import by_elements, coverage, metrics, multiples
 from .training import Rows, TrainingError, fit_network, resolve_device, resolve_precision
 from .training import predict as predict_network
 
@@ -88,6 +90,7 @@ def _protocol(cell: Cell, data: ArraySet) -> TrainConfig:
 # %% ../nbs/12e_runs.ipynb #b22500a5
 def _answers(network, part: CompositionTensors, scales: list[tuple], task: str) -> list[tuple]:  # (mean, std) of each target
     "Predict a part in the units of the targets, in float64."
+    if not len(part): return [(np.zeros(0), None if task == "classification" else np.zeros(0)) for _ in scales]
     m, s = (t.double().cpu().numpy().T for t in predict_network(network, part))
     if task == "classification": return [(1 / (1 + np.exp(-np.clip(logit, -50, 50))), None) for logit in m]
     return [(shift + scale * a, scale * np.exp(np.clip(b, -50, 50))) for a, b, (shift, scale) in zip(m, s, scales)]
@@ -112,6 +115,8 @@ def fit_cell_network(cell: Cell, sets: list[ArraySet],  # the cell's own, or its
                      machine: Machine,
                      checkpoint: Path | None = None,  # file to go on from and to save to
                      end: float = math.inf,  # `time.monotonic()` at which to put the run aside
+                     on_epoch: Callable[[dict], None] | None = None,  # told the line of each epoch, and how many rows it read
+                     keep: Path | None = None,  # file for the trained network, see `lgdcnn.saved_networks`
                     ) -> list[Fit]:  # one for each set
     "Train the network of a cell and predict; raises `Paused` before an epoch that would last beyond `end`."
     check_siblings(sets, cell.fold)
@@ -122,6 +127,7 @@ def fit_cell_network(cell: Cell, sets: list[ArraySet],  # the cell's own, or its
         z = torch.as_tensor(np.stack(z, axis=1), dtype=torch.float32, device=machine.device)
         return Rows(CompositionTensors(sets[0].part(which, cell.fold)[0], machine.device), z)
     def look_at_the_clock(line):
+        if on_epoch: on_epoch(line | {"rows": len(train.data), "epochs": protocol.epochs})
         late = time.monotonic() + 1.2 * line["seconds"] > end
         if checkpoint and late and line["epoch"] < protocol.epochs: raise Paused(f"{cell.id} after epoch {line['epoch']}")
     train, val, test = map(rows, ("train", "val", "test"))
@@ -131,6 +137,7 @@ def fit_cell_network(cell: Cell, sets: list[ArraySet],  # the cell's own, or its
     history = fit_network(network, train, protocol, cell.seed, None if plain else val, machine.precision,
                           look_at_the_clock, **({"checkpoint": checkpoint} if checkpoint else {}))
     seconds = sum(line["seconds"] for line in history)  # of all parts, if the run was put aside
+    if keep: save_network(keep, network, {"cell": cell.id, "scales": scales, "units": [data.unit for data in sets]})
     answers = zip(*(_answers(network, part.data, scales, sets[0].task) for part in (val, test)))
     return [Fit(*pair, seconds, len(history), n_parameters(network), config.digest(), protocol.digest()) for pair in answers]
 
@@ -153,41 +160,47 @@ def fit_cell_baseline(cell: Cell, data: ArraySet, machine: Machine) -> Fit:
 # %% ../nbs/12e_runs.ipynb #de3df1d2
 def run_family(cell: Cell, sets: list[ArraySet],  # the cell's own, or its whole family
                machine: Machine, checkpoint: Path | None = None,
-               end: float = math.inf) -> list[tuple[RunRow, Predictions]]:  # one pair for each set
+               end: float = math.inf, on_epoch: Callable[[dict], None] | None = None,
+               keep: Path | None = None) -> list[tuple[RunRow, Predictions, Predictions]]:  # row, test, validation
     "Train, predict and score a cell and its siblings, each with the seconds of the whole training; raises `TrainingError`."
     code_version()  # remembered from here on: files may change while a training lasts
     for data in sets:
         if not 0 <= cell.fold < len(data.splits):
             raise InputError(f"fold {cell.fold} of {data.name} does not exist: it has {len(data.splits)}")
-    if cell.model in networks(): fits = fit_cell_network(cell, sets, machine, checkpoint, end)
+    if cell.model in networks(): fits = fit_cell_network(cell, sets, machine, checkpoint, end, on_epoch, keep)
     else: fits = [fit_cell_baseline(cell, sets[0], machine)]
     return [_scored(replace(cell, dataset=data.name), sets, data, machine, fit) for data, fit in zip(sets, fits)]
 
-def _scored(cell: Cell, sets: list[ArraySet], data: ArraySet, machine: Machine, fit: Fit) -> tuple[RunRow, Predictions]:
-    "Make row and predictions of one set."
-    predictions = Predictions(data.splits[cell.fold].test, *fit.test).rounded()
-    if not np.isfinite(predictions.mean).all(): raise TrainingError(f"{cell.id} predicts values that are no numbers")
+def _scored(cell: Cell, sets: list[ArraySet], data: ArraySet, machine: Machine, fit: Fit):
+    "Make the row of one set, and its predictions for test and validation rows."
+    split = data.splits[cell.fold]
+    test, validation = Predictions(split.test, *fit.test).rounded(), Predictions(split.val, *fit.val).rounded()
+    if not np.isfinite(test.mean).all(): raise TrainingError(f"{cell.id} predicts values that are no numbers")
     joint = tuple(sorted(s.name for s in sets)) if len(sets) > 1 else ()
-    return replace(make_row(cell, data, machine, fit, predictions), joint=joint), predictions
+    return replace(make_row(cell, data, machine, fit, test, validation), joint=joint), test, validation
 
 def run_cell(cell: Cell, data: ArraySet, machine: Machine, checkpoint: Path | None = None,
-             end: float = math.inf) -> tuple[RunRow, Predictions]:
+             end: float = math.inf) -> tuple[RunRow, Predictions]:  # with the predictions for the test rows
     "Train, predict and score one cell that has no siblings."
-    return run_family(cell, [data], machine, checkpoint, end)[0]
+    return run_family(cell, [data], machine, checkpoint, end)[0][:2]
 
-def make_row(cell: Cell, data: ArraySet, machine: Machine, fit: Fit, predictions: Predictions) -> RunRow:
+def make_row(cell: Cell, data: ArraySet, machine: Machine, fit: Fit, predictions: Predictions,
+             validation: Predictions) -> RunRow:
     "Score stored predictions and record what they depend on."
     compositions, y = data.part("test", cell.fold)
     n, p, split = compositions.n_elements, predictions.mean, data.splits[cell.fold]
-    y_val = data.part("val", cell.fold)[1]
-    found = coverage((y_val, *fit.val), (y, p, predictions.std)) if data.task == "regression" else {}
+    y_val, regression = data.part("val", cell.fold)[1], data.task == "regression"
+    val = y_val, validation.mean, validation.std
     return RunRow(
         **vars(cell), task=data.task, unit=data.unit, model_digest=fit.model_digest, protocol_digest=fit.protocol_digest,
         n_train=len(split.train), n_val=len(split.val), n_test=len(split.test),
         n_elements_train=int(data.part("train", cell.fold)[0].n_elements.sum()), epochs=fit.epochs,
-        val=metrics(data.task, y_val, fit.val[0]), test=metrics(data.task, y, p),
+        val=metrics(data.task, *val[:2]), test=metrics(data.task, y, p),
         test_without_pure=metrics(data.task, y[n > 1], p[n > 1]), test_by_elements=by_elements(data.task, y, p, n),
-        coverage=found, n_parameters=fit.n_parameters, seconds=round(fit.seconds, 3), device=machine.label,
+        coverage=coverage(val, (y, p, predictions.std)) if regression else {},
+        multiples=multiples(*val) if regression else {},
+        n_parameters=fit.n_parameters, seconds=round(fit.seconds, 3), device=machine.label,
         threads=machine.threads, precision=machine.precision if fit.n_parameters else "fp32",
-        predictions=predictions.digest(), **code_version(), torch=torch.__version__.split("+")[0], numpy=np.__version__,
+        predictions=predictions.digest(), validation=validation.digest(), **code_version(),
+        torch=torch.__version__.split("+")[0], numpy=np.__version__,
         finished=datetime.now(UTC).isoformat(timespec="seconds"))

@@ -14,9 +14,11 @@ from collections.abc import Iterable
 import numpy as np
 
 from .plan import MAIN, MAIN_PROTOCOLS
+from .published import _data, _number, published
 from .registry import cards
 from .results import RunRow
-from .table import _data, _number, leading, published
+from .table import leading
+from .uncertainty import coverage_error
 
 # %% ../nbs/12k_table_views.ipynb #e726a3c5
 def regression_sets() -> list[str]:
@@ -94,7 +96,7 @@ def coverage_by_set(rows: Iterable[RunRow], model: str = MAIN, protocol: str | N
         for level in sorted({c for r in runs for c in r.coverage}, key=float):
             c = float(level)
             found = _mean_of_folds([r for r in runs if level in r.coverage], lambda r, level=level: r.coverage[level])
-            chance = 1.96 * np.sqrt(c * (1 - c) * (1 / n_test + 1 / (n_val + 2)))
+            chance = 1.96 * coverage_error(c, n_test, n_val)
             lines.append({"dataset": name, "nominal": c, "found": found, "chance": float(chance), "n_test": n_test,
                           "n_val": n_val, "n_runs": len(runs)})
     return lines

@@ -13,17 +13,18 @@ import numpy as np
 
 from .config import InputError
 from .plots import COLUMN, _axes, look
-from .uncertainty import claimed_level, miscalibration_area
+from .uncertainty import claimed_level, coverage_error, miscalibration_area
 
 # %% ../nbs/14b_trust_plots.ipynb #7a08a043
 def reliability_plot(y, mean, std,  # (n,) each
                      model: str = "l-g-dcnn",  # whose look and label; see `plots.look`
                      label: str | None = None,  # instead of the model's own
+                     held: int | None = None,  # rows by which std was calibrated, if it was
                      ax=None):  # matplotlib Axes
     "Draw observed against claimed coverage, with the miscalibration area A in the legend."
     levels = np.sort(claimed_level(y, mean, std))
     fresh, ax = ax is None, _axes(ax, height=COLUMN)
-    if fresh or not ax.lines: _diagonal(ax, len(levels))
+    if fresh or not ax.lines: _diagonal(ax, len(levels), held)
     style = {k: v for k, v in look(model).items() if k != "marker"}
     style["label"] = f"{label or style['label']}, $A$ = {miscalibration_area(y, mean, std):.3f}"
     share = np.arange(len(levels) + 1) / len(levels)
@@ -32,10 +33,10 @@ def reliability_plot(y, mean, std,  # (n,) each
     ax.legend(loc="upper left")
     return ax
 
-def _diagonal(ax, n: int) -> None:
-    "Draw the diagonal and the 95 % band of chance for n rows."
+def _diagonal(ax, n: int, held: int | None) -> None:
+    "Draw the diagonal and the 95 % band of chance for n rows, calibrated on others."
     p = np.linspace(0, 1, 101)
-    band = 1.96 * np.sqrt(p * (1 - p) / n)
+    band = 1.96 * coverage_error(p, n, held)
     ax.fill_between(p, p - band, p + band, color="0.9", lw=0, zorder=0)
     ax.plot(p, p, "--", color="0.5", lw=0.7, zorder=1)
 

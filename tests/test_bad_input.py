@@ -59,19 +59,19 @@ CASES = {f"formula {text!r}"[:40]: (formula(text), words) for text, words in {
     "SO4-2": "amounts cannot be negative", "Fe3+": "charges are not part", "Fe0": "the amount is zero", "Fe0O3": "the amount is zero",
     "Fe0.00": "the amount is zero", "Fe2O3)": "'\\)' closes no bracket", "(Fe2O3": "never closed", "[Fe}2": "closes no bracket",
     "Fe()": "the bracket is empty", "(((Fe))": "never closed", "2H2O": "follows no element", "42": "follows no element",
-    ".5": "follows no element", "Fe1.2.3": "follows no element", "Fe..5": "unexpected character", "CuSO4·5H2O": "write a hydrate as a bracket",
-    "CuSO4*5H2O": "write a hydrate as a bracket", "Fe2O3,": "unexpected character ','", "Fe2O3;": "unexpected character ';'",
-    "Fe_2O_3": "unexpected character '_'", "Fe2O3 (hematite)": "unexpected character 'h'", "Fe₂O₃": "unexpected character",
-    "F​e": "unexpected character", "Ｆe": "unexpected character", "Fe²": "unexpected character", "氧化铁": "unexpected character",
+    ".5": "follows no element", "Fe1.2.3": "follows no element", "Fe..5": "unexpected character", "CuSO4.5H2O": "write a bracket",
+    "Fe2O3,": "unexpected character ','", "Fe2O3;": "unexpected character ';'",
+    "Fe_2O_3": "unexpected character '_'", "Fe2O3 (hematite)": "unexpected character 'h'", 
+    "F​e": "unexpected character", "Ｆe": "unexpected character", "Fe²": "charges", "氧化铁": "unexpected character",
     "Fe\nO": "unexpected character", "Fe\x00": "unexpected character", "Fe1e999": "out of range", "Fe1e-99": "out of range",
     "Fe" + "9" * 40: "out of range", "H٣": "unexpected character", "=1+1": "unexpected character '='", "'Fe": "unexpected character",
     "#N/A": "unexpected character '#'", "nan": "unexpected character 'n'", "None": "not an element|unexpected",
-    "mp-1234": "unexpected character 'm'", "Fe-O": "amounts cannot be negative", "Fe/O": "unexpected character '/'", "Fe:O": "unexpected character",
-    "Fe2O3|": "unexpected character", "Li1-xCoO2": "amounts cannot be negative", "LixCoO2": "not an element|unexpected", "Fe$2$": "unexpected",
+    "mp-1234": "unexpected character 'm'", "Fe-O": "with brackets", "Fe/O": "with brackets", "Fe:O": "unexpected character",
+    "Fe2O3|": "unexpected character", "Li1-xCoO2": "put a number for x", "LixCoO2": "not an element|unexpected", "Fe$2$": "unexpected",
     "<b>Fe</b>": "unexpected character '<'", "iron": "unexpected character 'i'", "CO2H5OHx": "unexpected character 'x'|not an element",
 }.items()}
 CASES |= {f"no text: {value!r}": (formula(value), "row 1: .*expected a string") for value in (
-    None, NAN, 3, 3.5, True, b"Fe", ["Fe"], ("Fe",), {"Fe": 1}, pd.NA, pd.NaT, np.float64(1), object)}
+    None, NAN, 3, 3.5, True, b"Fe", ["Fe"], ("Fe",), pd.NA, pd.NaT, np.float64(1), object)}
 CASES |= {
     "no formulas": (fit([], []), "no formulas"), "a table of formulas": (fit(pd.DataFrame({"f": FOUR}), Y), "one column, not a table"),
     "too few targets": (fit(FOUR, Y[:3]), "4 formulas but 3 targets"), "too many targets": (fit(FOUR, [*Y, 5]), "4 formulas but 5 targets"),
@@ -201,6 +201,7 @@ def test_what_is_read_is_what_pymatgen_reads(text):
     from pymatgen.core import Composition
     try: ours = parse_formula(text)
     except FormulaError: return
+    assume(not set("·*") & set(text))  # hydrates, which pymatgen refuses
     assume(max(ours.values()) < 1e15 and not re.search(r"[)\]}]\s*[\d.]+[eE]", text))  # see the last difference above
     theirs = Composition(text).get_el_amt_dict()
     assert ours.keys() == theirs.keys() and all(ours[s] == pytest.approx(theirs[s], rel=1e-9) for s in ours)

@@ -276,6 +276,6 @@ def test_without_memory_for_one_row_a_run_ends(sides, monkeypatch):
 
 def test_the_hosts_own_words_are_understood_and_no_others():
     with pytest.raises(RuntimeError) as e: torch.empty(2 ** 50)
-    assert training._out_of_memory(e.value)
+    assert training.out_of_memory(e.value)
     with pytest.raises(RuntimeError) as e: torch.zeros(2) @ torch.zeros(3)
-    assert not training._out_of_memory(e.value)
+    assert not training.out_of_memory(e.value)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lgdcnn.config import InputError, repo_root
 from lgdcnn.results import Cell, Predictions, ResultStore, RunRow, merge
-from lgdcnn.scores import coverage, metrics, roc_auc
+from lgdcnn.scores import coverage, metrics, multiples, roc_auc
 from lgdcnn.table import METRIC, recompute
 
 ROW = dict(dataset="mp_bulk_modulus", fold=0, model="lstm", protocol="fast", seed=0, task="regression", unit="GPa",
@@ -33,7 +33,7 @@ def predictions(n=5, shift=0.0):
     ({"task": "ranking"}, "unknown task"), ({"val": {"accuracy": 0.5}}, "some of mae"), ({"test": {"mae": 1.0}}, "exactly"),
     ({"test": {"mae": float("inf"), "rmse": 1.0, "r2": 0.5}}, "finite"), ({"test": {"mae": -1.0, "rmse": 1.0, "r2": 0.5}}, "range"),
     ({"test_by_elements": {"2": {"n": 1, "mae": None}}}, "finite"), ({"coverage": {"0.9": 1.1}}, "shares"),
-    ({"coverage": {"90": 0.5}}, "shares"), ({"finished": "yesterday"}, "a time like"), ({"unit": None}, "of type str"),
+    ({"coverage": {"90": 0.5}}, "shares"), ({"multiples": {"0.9": -1.0}}, "positive"), ({"multiples": {"0.9": float("inf")}}, "finite"), ({"finished": "yesterday"}, "a time like"), ({"unit": None}, "of type str"),
     ({"task": "classification", "val": {}, "test_without_pure": {}, "test_by_elements": {},
       "test": {"roc_auc": 1.5, "balanced_accuracy": 0.5, "accuracy": 0.5, "roc_auc_hard": 0.5}}, "range")])
 def test_a_row_that_cannot_be_is_refused(change, why):
@@ -125,12 +125,29 @@ def test_merging_is_a_union_that_loses_nothing_and_repeats_without_effect(tmp_pa
     assert not again["added"] and [c.seed for c in again["equal"]] == [2]
 
 
+def test_validation_predictions_are_kept_checked_and_merged(tmp_path):
+    a, b, test, validation = ResultStore(tmp_path / "a"), ResultStore(tmp_path / "b"), predictions(), predictions(3, 0.5)
+    row = RunRow(**ROW | {"predictions": test.digest(), "validation": validation.digest(), "multiples": {"0.9": 2.5}})
+    with pytest.raises(InputError, match="promises validation predictions"): b.write(row, test)
+    with pytest.raises(InputError, match="validation predictions are not those"): b.write(row, test, test)
+    b.write(row, test, validation)
+    merge(a, b)
+    assert a.predictions(row.cell, "validation").digest() == row.validation and a.read(row.cell) == row
+    b.predictions_path(row.cell, "validation").write_bytes(gzip.compress(test.to_text().encode(), mtime=0))
+    with pytest.raises(InputError, match="validation predictions of .* are not those of its row"): merge(a, b)
+
+
+def test_rows_of_before_have_no_validation_predictions_and_still_read(tmp_path):
+    old = {k: v for k, v in json.loads(RunRow(**ROW).to_json()).items() if k not in ("validation", "multiples")}
+    assert RunRow.from_dict(old) == RunRow(**ROW)
+
+
 def test_merging_takes_all_or_nothing(tmp_path):
     a, b, p = ResultStore(tmp_path / "a"), ResultStore(tmp_path / "b"), predictions()
     b.write(RunRow(**ROW))
     b.write(RunRow(**ROW | {"seed": 1, "predictions": p.digest()}), p)
     b.predictions_path(Cell("mp_bulk_modulus", 0, "lstm", "fast", 1)).unlink()
-    with pytest.raises(InputError, match="no predictions"): merge(a, b)
+    with pytest.raises(InputError, match="no test predictions"): merge(a, b)
     assert a.cells() == []
 
 
@@ -149,6 +166,7 @@ def test_coverage_needs_enough_rows_and_uses_the_claimed_sigma():
     val = np.zeros(9), np.arange(1.0, 10.0), np.ones(9)
     test = np.zeros(4), np.array([1.0, 8.0, 9.0, 18.0]), np.array([1.0, 1.0, 1.0, 2.0])
     assert coverage(val, test) == {"0.5": 0.25, "0.8": 0.5, "0.9": 1.0}  # ranks 5, 8, 9 of nine; no 95 %
+    assert multiples(*val) == {"0.5": 5.0, "0.8": 8.0, "0.9": 9.0}
     assert coverage((*val[:2], None), (*test[:2], None))["0.9"] == 0.75  # without sigma the last lies outside
 
 
@@ -160,9 +178,10 @@ def committed():
 def test_committed_rows_are_valid_and_small():
     store = committed()
     for row in store.rows():
-        assert store.predictions_path(row.cell).is_file() == bool(row.predictions), row.cell.id
-        if row.predictions: assert store.predictions(row.cell).digest() == row.predictions, row.cell.id
-    size = sum(f.stat().st_size for part in ("runs", "predictions") for f in (store.folder / part).rglob("*") if f.is_file())
+        for part, promised in (("test", row.predictions), ("validation", row.validation)):
+            assert store.predictions_path(row.cell, part).is_file() == bool(promised), row.cell.id
+            if promised: assert store.predictions(row.cell, part).digest() == promised, row.cell.id
+    size = sum(f.stat().st_size for part in ("runs", "predictions", "validation") for f in (store.folder / part).rglob("*") if f.is_file())
     assert size < 40e6
 
 

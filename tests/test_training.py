@@ -180,7 +180,7 @@ def test_defaults_are_held_fast():
         "name": "fast", "epochs": 60, "batch_size": 128, "learning_rate": 1e-3, "weight_decay": 1e-2, "warmup": 0.3,
         "grad_clip": 1.0, "loss": "laplace", "jitter": 0.02, "average": "ema", "select": "last", "optimizer": "adamw",
         "lookahead": 0, "schedule": "one-cycle", "lowest_rate": 0.0, "cycle_epochs": 20, "ema_age": 0.05,
-        "average_every": 20, "patience": 5, "batch_rule": "fixed", "resort": False}
+        "average_every": 20, "patience": 5, "batch_rule": "fixed", "batches": "random", "resort": False}
     assert PROTOCOLS["fast-laplace"].digest() == TrainConfig().digest() == "44136fa355"
     assert PROTOCOLS["fast"].replace(loss="laplace") == TrainConfig(), "the two differ by the loss alone"
 
