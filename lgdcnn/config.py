@@ -211,7 +211,7 @@ class TrainConfig(Config):
     batches: str = "random"          # or "stratified": every batch with the set's mixture of element counts
     resort: bool = False             # sort the elements by amount again after the jitter
 
-    later = ("resort",)
+    later = ("resort", "batches")
 
     def __post_init__(self):
         for field, names in _CHOICES.items():

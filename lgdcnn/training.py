@@ -160,7 +160,7 @@ def _mass(run: Run, index: Tensor) -> Tensor:
 
 def _part_gradient(run: Run, index: Tensor, share: float | Tensor) -> Tensor:
     "Add the gradient of a part of a batch; return its share of the loss."
-    packed = jitter(run.train.data.pack(index), run.config.jitter, run.generator, run.config.resort)
+    packed = jitter(run.train.data.pack(index), run.config.jitter, run.generator, resort=run.config.resort)
     rows = index.to(run.train.z.device)
     weight = None if run.train.weight is None else run.train.weight[rows]
     loss = share * run.loss(packed, run.train.z[rows], weight)

@@ -261,7 +261,7 @@ def test_elements_are_read_by_electronegativity_and_shown_as_they_were_asked():
 
 def test_sorting_again_after_the_jitter():
     packed = packed_batch("Ti0.5O0.5", "Li3Cu2O2", "AlNiFeCrCoMn", "Fe")
-    noise = lambda again: jitter(packed, 0.5, torch.Generator().manual_seed(1), again)
+    noise = lambda again: jitter(packed, 0.5, torch.Generator().manual_seed(1), resort=again)
     plain, again = noise(False), noise(True)
     fractions = lambda p: spread(p.fractions[:, None], p).squeeze(2)
     assert (fractions(plain).diff(dim=1) > 0).any() and not (fractions(again).diff(dim=1) > 0).any()
