@@ -736,6 +736,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'lgdcnn.layers.Head.weights': ('layers.html#head.weights', 'lgdcnn/layers.py'),
                                'lgdcnn.layers.LSTM': ('layers.html#lstm', 'lgdcnn/layers.py'),
                                'lgdcnn.layers.Packed': ('layers.html#packed', 'lgdcnn/layers.py'),
+                               'lgdcnn.layers.Packed._holding': ('layers.html#packed._holding', 'lgdcnn/layers.py'),
                                'lgdcnn.layers.Packed.before': ('layers.html#packed.before', 'lgdcnn/layers.py'),
                                'lgdcnn.layers.Packed.blocks': ('layers.html#packed.blocks', 'lgdcnn/layers.py'),
                                'lgdcnn.layers.Packed.for_each_element': ('layers.html#packed.for_each_element', 'lgdcnn/layers.py'),

@@ -9,7 +9,7 @@ __all__ = ['Packed', 'spread', 'collect', 'CompositionTensors', 'sorted_rows', '
 
 # %% ../nbs/04_layers.ipynb #8d63e6e6
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 
@@ -45,16 +45,20 @@ class Packed:
         rows = [torch.arange(a, a + size) for a, size in zip(first, self.sizes[1:])]
         return torch.cat(rows or [torch.arange(0)]).to(self.numbers.device)
 
-    def with_fractions(self, fractions: Tensor) -> "Packed":
-        "Return the same formulas with other fractions; what was found out about their layout is handed on."
-        result = Packed(self.numbers, fractions, self.sizes, self.order, self.real, self.extra)
+    def _holding(self, numbers: Tensor, fractions: Tensor) -> "Packed":
+        "Return the same layout with other rows; what was found out about it is handed on."
+        result = Packed(numbers, fractions, self.sizes, self.order, self.real, self.extra)
         if "before" in vars(self): vars(result)["before"] = self.before
         return result
+
+    def with_fractions(self, fractions: Tensor) -> "Packed":
+        "Return the same formulas with other fractions."
+        return self._holding(self.numbers, fractions)
 
     def reordered(self, rows: Tensor,  # (T,) the row that moves to each place, see `sorted_rows`
                  ) -> "Packed":
         "Return the same formulas with their elements in another order."
-        return replace(self, numbers=self.numbers[rows], fractions=self.fractions[rows])
+        return self._holding(self.numbers[rows], self.fractions[rows])
 
     def blocks(self, x: Tensor) -> tuple[Tensor, ...]:  # one (sizes[t], ...) for each step
         "Cut rows into steps."

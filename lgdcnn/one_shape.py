@@ -72,7 +72,7 @@ class OneShape:
         extra = None if data.extra is None else data.extra[self.index]
         packed = Packed(data.numbers[rows], data.fractions[rows], self.layout.sizes, self.layout.order, (), extra)
         vars(packed)["before"] = self.layout.before
-        return jitter(packed, self.run.config.jitter, None, self.noise)
+        return jitter(packed, self.run.config.jitter, None, self.noise, self.run.config.resort)
 
     def body(self) -> None:
         "Take a step from the buffers; leave its loss in one."
