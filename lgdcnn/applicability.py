@@ -14,7 +14,7 @@ from fastcore.basics import patch
 
 from .composition import ATOMIC_NUMBER, SYMBOLS, Compositions, composition_keys, featurize
 from .config import InputError, choose
-from .heldout import below, smallest_fraction
+from .heldout import is_trace, smallest_fraction
 from .tables import check_formulas
 
 # %% ../nbs/09d_applicability.ipynb #2cb46e51
@@ -100,8 +100,8 @@ def unknown_elements(formulas,  # formulas, or their compositions
 def trace_elements(formulas,  # formulas, or their compositions
                    smallest: float | None,  # fraction that training has seen; None if that is not known
                   ) -> list[list[str]]:  # symbols, for each formula
-    "List the elements of which each formula holds less than any training formula of one."
-    return _of_rows(formulas, lambda c: below(c, smallest))
+    "List the elements of which each formula holds a trace: less than half of what any training formula held of one."
+    return _of_rows(formulas, lambda c: is_trace(c, smallest))
 
 # %% ../nbs/09d_applicability.ipynb #881d9781
 @patch
@@ -117,7 +117,7 @@ def unknown_elements(self: Applicability, formulas) -> list[list[str]]:  # symbo
 
 @patch
 def trace_elements(self: Applicability, formulas) -> list[list[str]]:  # symbols, for each formula
-    "List the elements of which a formula holds less than any training formula of one."
+    "List the elements of which a formula holds a trace: less than half of what any training formula held of one."
     if not hasattr(self, "tree_"): raise InputError(_UNFITTED)
     return trace_elements(formulas, self.smallest_fraction_)
 
@@ -131,7 +131,7 @@ def flag(self: Applicability, formulas) -> np.ndarray:  # (n,) bool
 def _reason(distance: float, unknown: list[str], traces: list[str], threshold: float, smallest: float) -> str:
     "Say in words why a formula is outside; empty if it is not."
     far = [f"the nearest training composition is {distance:.3g} away, over {threshold:.3g}"] if distance > threshold else []
-    little = [f"no training formula holds as little of an element as this of {s}, under {smallest:.3g}" for s in traces]
+    little = [f"a trace of {s}: no training formula holds less than {smallest:.3g} of an element" for s in traces]
     return "; ".join([*(f"no training formula contains {s}" for s in unknown), *little, *far])
 
 @patch

@@ -12,8 +12,6 @@ import json
 import signal
 import threading
 import time
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +21,7 @@ import torch
 from torch import Tensor
 
 from .config import InputError, check_output, write_atomic
+from .packing import FAILURES, array_digest, check_unfolded
 
 # %% ../nbs/07a_checkpoint.ipynb #fedf1780
 def flatten(tree: dict, path: tuple[str, ...] = ()) -> dict[str, Tensor]:  # "a/b/c" to tensor
@@ -52,7 +51,7 @@ def write_checkpoint(path: str | Path,
                     ) -> Path:  # `path`
     "Write the state of a run; a crash leaves the old file or the new one."
     arrays = {name: t.detach().cpu().numpy() for name, t in flatten(tree).items()}
-    text = json.dumps({"format": _FORMAT, "facts": facts}).encode()
+    text = json.dumps({"format": _FORMAT, "facts": facts, "sha256": array_digest(arrays)}).encode()
     buffer = io.BytesIO()
     np.savez(buffer, **arrays, contents=np.frombuffer(text, dtype=np.uint8))
     return write_atomic(path, buffer.getbuffer())
@@ -61,11 +60,15 @@ def read_checkpoint(path: str | Path) -> tuple[dict, dict]:  # tree and facts
     "Read what `write_checkpoint` wrote, tensors on the host; raises `InputError` if the file is none or damaged."
     try:
         with np.load(path, allow_pickle=False) as z:
+            check_unfolded(Path(path), z, 1)  # nothing in it is compressed
             head = json.loads(z["contents"].tobytes())
             if head["format"] != _FORMAT: raise ValueError(f"format {head['format']!r}")
-            return nest({k: torch.from_numpy(z[k]) for k in z.files if k != "contents"}), head["facts"]
-    except (ValueError, KeyError, TypeError, AttributeError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as e:
-        raise InputError(f"{path} is no checkpoint of this version, or damaged ({e}): remove it to begin anew") from e
+            arrays = {k: z[k] for k in z.files if k != "contents"}
+        if "sha256" in head and head["sha256"] != array_digest(arrays): raise ValueError("it is not what it was")
+        return nest({k: torch.from_numpy(a) for k, a in arrays.items()}), head["facts"]
+    except FAILURES as e:
+        reason = (str(e).splitlines() or [type(e).__name__])[0][:200]
+        raise InputError(f"{path} is no checkpoint of this version, or damaged ({reason}): remove it to begin anew") from e
 
 # %% ../nbs/07a_checkpoint.ipynb #cf21c0f7
 def fingerprint(tensors: Iterable[Tensor]) -> str:  # 16 hexadecimal digits

@@ -30,9 +30,10 @@ def draw_all(outcomes: Iterable[tuple[str, str, str]],  # from `figures.make_fig
 def _list(names: tuple[str, ...], results: Path | None, output: Path | None) -> None:
     "Print the state of each figure."
     from lgdcnn.config import choose
-    from lgdcnn.figures import figure_state, folders, list_figures
+    from lgdcnn.figures import figure_state, folders, list_figures, manifest_damage
     known = list_figures()
     where = folders(results and results.resolve(), output and output.resolve())
+    if damage := manifest_damage(where[1]): click.echo(f"note: {damage}: `lgdcnn figures` draws anew", err=True)
     for figure in [choose(name, known, "figure") for name in names] or known.values():
         state, why = figure_state(figure, *where)
         click.echo(f"{figure.name:26s}{state:15s}{figure.title}" + (f" ({why})" if why else ""))

@@ -42,27 +42,36 @@ def _writing(out: Path | None):
     finally: part.unlink(missing_ok=True)
 
 # %% ../nbs/16d_cli_predict.ipynb #74e141ee
-def _columns(model, coverage: float | None) -> list[str]:
+def _columns(model, coverage: float | None, raw: bool = False) -> list[str]:
     "Name the columns that the answer adds."
     if model._kind == "classifier": return ["prediction", *(f"p({c})" for c in model.classes_)]
     names = model.target_.get("names")
-    kinds = ["prediction", "std"] + ["lower", "upper"] * (coverage is not None)
+    kinds = ["prediction", "std"] + ["raw_std"] * raw + ["lower", "upper"] * (coverage is not None)
     return [f"{kind}({name})" for name in names for kind in kinds] if names else kinds
 
-def _answer(model, compositions, coverage: float | None):  # DataFrame
-    "Predict what `model` has read."
+def _answer(model, compositions, coverage: float | None, raw: bool = False):  # DataFrame
+    "Predict what `model` has read; traces are told by `_Guard`."
+    import warnings
+
+    from lgdcnn.heldout import TraceWarning
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TraceWarning)
+        return _predicted(model, compositions, coverage, raw)
+
+def _predicted(model, compositions, coverage: float | None, raw: bool):  # DataFrame
+    "Predict, in the columns of the answer."
     import numpy as np
     import pandas as pd
     if model._kind == "classifier":
         p = model.predict_proba(compositions)
         table = pd.DataFrame({"prediction": model.classes_[p.argmax(1)]})
         return table.join(pd.DataFrame(p, columns=_columns(model, coverage)[1:]))
-    mean, std = (np.asarray(a).reshape(len(compositions), -1) for a in model.predict(compositions, return_std=True))
-    both = [mean, std]
+    mean, own = (np.asarray(a).reshape(len(compositions), -1) for a in model.predict(compositions, raw_std=True))
+    both = [mean, model.std_factor_ * own] + [own] * raw
     if coverage is not None:
-        half = model.interval_multiple(coverage) * std
+        half = model.interval_multiple(coverage) * own
         both += [mean - half, mean + half]
-    return pd.DataFrame(np.stack(both, axis=2).reshape(len(mean), -1), columns=_columns(model, coverage))
+    return pd.DataFrame(np.stack(both, axis=2).reshape(len(mean), -1), columns=_columns(model, coverage, raw))
 
 # %% ../nbs/16d_cli_predict.ipynb #ccb1eca2
 def _as_text(table, form: str, columns: list[str], first: bool) -> str:
@@ -80,16 +89,18 @@ def _interval(model, coverage: float, asked: bool) -> float | None:
     try: model.interval_multiple(coverage)
     except InputError as e:
         if asked: raise
-        click.echo(f"no intervals: {e}", err=True)
+        own = "" if len(model.scores_) else "; std is the network's own, as a rule several times too small"
+        click.echo(f"no intervals: {e}{own}", err=True)
         return None
     return coverage
 
 # %% ../nbs/16d_cli_predict.ipynb #f5aff08f
 class _Guard:
-    "Add columns that tell how far formulas are from what a model was trained on, and count unknown elements."
+    "Add columns that tell how far formulas are from what a model was trained on, and count unknown and trace elements."
     def __init__(self, model, check: str | None, formula: str):
-        self.elements, self.strange, self.first = model.elements_, 0, ""
-        self.guard, self.columns = None, ["unknown_elements"] if check == "model" else []
+        self.elements, self.smallest, self.strange, self.first = model.elements_, model.smallest_fraction_, {}, {}
+        self.guard, self.columns = None, ["unknown_elements", "trace_elements"] if check == "model" else []
+        if self.smallest is None: self.columns = self.columns[:1]  # files of older versions do not say
         if check == "model" and self.elements is None:
             raise InputError("this model file does not say which elements it was trained on: "
                              "give the table, --check TRAIN.csv")
@@ -101,19 +112,24 @@ class _Guard:
 
     def join(self, table, formulas: list[str], compositions):  # the table with further columns
         "Look at a part of the rows."
-        from lgdcnn.applicability import unknown_elements
-        unknown = unknown_elements(compositions, self.elements) if self.elements else [()] * len(table)
-        for f, u in zip(formulas, unknown):
-            if u and not self.strange: self.first = f"{f} ({' '.join(u)})"
-            self.strange += bool(u)
+        from lgdcnn.applicability import trace_elements, unknown_elements
+        found = {"unknown_elements": unknown_elements(compositions, self.elements) if self.elements else [()] * len(table),
+                 "trace_elements": trace_elements(compositions, self.smallest)}
+        for kind, lists in found.items():
+            hits = [f"{f} ({' '.join(u)})" for f, u in zip(formulas, lists) if u]
+            if hits: self.first.setdefault(kind, hits[0])
+            self.strange[kind] = self.strange.get(kind, 0) + len(hits)
         if self.guard: return table.join(self.guard.check(formulas)[self.columns])
-        return table.assign(unknown_elements=[" ".join(u) for u in unknown]) if self.columns else table
+        return table.assign(**{c: [" ".join(u) for u in found[c]] for c in self.columns})
 
     def tell(self) -> None:
-        "Say on stderr how many formulas have unknown elements, unless a column tells."
-        if self.strange and not self.columns:
-            click.echo("note: elements that the model was not trained on stand in "
-                       f"{self.strange} of the formulas, like {self.first}; --check model names them", err=True)
+        "Say on stderr how many formulas have unknown elements, or traces, unless a column tells."
+        least = "" if self.smallest is None else f"{self.smallest:.3g}"
+        what = {"unknown_elements": "elements that the model was not trained on stand in",
+                "trace_elements": f"traces of an element, where no training formula held less than {least}, stand in"}
+        for kind in () if self.columns else self.first:
+            click.echo(f"note: {what[kind]} {self.strange[kind]} of the formulas, like {self.first[kind]}; "
+                       "--check model names them", err=True)
 
 def _inputs(model, part, formula: str):  # a list, or a DataFrame
     "Take from a part of a table what the model reads."
@@ -132,10 +148,11 @@ def _inputs(model, part, formula: str):  # a list, or a DataFrame
               help="[text on stdout, csv in a file]")
 @click.option("--chunk", default=20_000, show_default=True, help="Rows of the table to hold in memory at a time.")
 @click.option("--check", metavar="TABLE",
-              help="Tell what is far from this table of training formulas; or 'model': its elements.")
+              help="Tell what is far from this table of training formulas; or 'model': its elements, and traces.")
+@click.option("--raw-std", is_flag=True, help="Also a column of the networks' own standard deviation, not calibrated.")
 @click.option("--device", default="auto", show_default=True)
 @click.option("--quiet", is_flag=True, help="No progress on stderr.")
-def predict(model, formulas, csv, formula, out, coverage, form, chunk, check, device, quiet) -> None:
+def predict(model, formulas, csv, formula, out, coverage, form, chunk, check, raw_std, device, quiet) -> None:
     "Predict with a saved MODEL for FORMULAS, or for a table given by --csv."
     parts = _parts(formulas, csv, formula, chunk)
     part = next(parts)
@@ -151,13 +168,13 @@ def predict(model, formulas, csv, formula, out, coverage, form, chunk, check, de
         raise InputError(f"this model needs {', '.join(loaded.extra_.names)} beside the formula: give a table with --csv")
     coverage = _interval(loaded, coverage, asked)
     guard = _Guard(loaded, check, formula)
-    columns = _columns(loaded, coverage) + guard.columns
+    columns = _columns(loaded, coverage, raw_std) + guard.columns
     if taken := sorted({*columns, *_columns(loaded, 0.9)} & set(part)):
         raise InputError(f"{str(csv)!r} has a column {taken[0]!r} already: rename or drop it")
 
     def answer(p, start):
         compositions = loaded._inputs(_inputs(loaded, p, formula), start)
-        return guard.join(_answer(loaded, compositions, coverage), p[formula].tolist(), compositions)
+        return guard.join(_answer(loaded, compositions, coverage, raw_std), p[formula].tolist(), compositions)
 
     with _writing(out) as write:
         _write_all(write, part, parts, form or ("csv" if out else "text"), columns, not quiet and csv is not None, answer)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['folders', 'finish', 'figure_folder', 'FigureNotebook', 'read_figure', 'list_figures', 'used_files', 'missing_inputs',
-           'figure_state', 'is_current', 'make_figures', 'cores']
+           'manifest_damage', 'figure_state', 'is_current', 'make_figures', 'cores']
 
 # %% ../nbs/15_figures.ipynb #96a2396e
 import ast
@@ -14,7 +14,9 @@ import os
 import re
 import sys
 import threading
+import warnings
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -134,10 +136,26 @@ def missing_inputs(figure: FigureNotebook, results: Path) -> list[str]:
     "List the inputs that are not there."
     return [name for name in figure.inputs if not _files_of(results / name)]
 
+_SOURCES = {"notebook", "package", "settings", "inputs"}  # what a figure is drawn from, see `_fingerprint`
+
+def _is_entry(entry) -> bool:
+    "Tell whether a manifest's entry says what is asked of it; what does not is drawn again."
+    if not isinstance(entry, dict) or not {"from", "files", "says"} <= entry.keys(): return False
+    return isinstance(entry["from"], dict) and _SOURCES <= entry["from"].keys() and isinstance(entry["files"], dict)
+
 def _manifest(output: Path) -> dict:
-    "Read the manifest of a figure folder; empty if there is none."
+    "Read the manifest of a figure folder; empty if there is none, or if it is damaged."
+    try: found = json.loads((output / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError): return {}
+    return {name: entry for name, entry in found.items() if _is_entry(entry)} if isinstance(found, dict) else {}
+
+def manifest_damage(output: Path) -> str:
+    "Say what is wrong with the manifest of a folder; '' if nothing is, or if there is none."
     path = output / "manifest.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    try: found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError: return ""
+    except (OSError, ValueError, RecursionError) as e: return f"{path} is damaged ({(str(e).splitlines() or ['?'])[0][:80]})"
+    return "" if isinstance(found, dict) else f"{path} is damaged (it holds no JSON object)"
 
 def figure_state(figure: FigureNotebook, results: Path, output: Path,
                 ) -> tuple[str, str]:  # "up to date", "to draw" or "missing input"; why
@@ -156,14 +174,58 @@ def is_current(figure: FigureNotebook, results: Path, output: Path) -> bool:
     "Tell whether a figure is up to date."
     return figure_state(figure, results, output)[0] == "up to date"
 
+# %% ../nbs/15_figures.ipynb #d18b53f2
+_LOCK = threading.Lock()  # one figure at a time enters the manifest
+
+@contextmanager
+def _locked(folder: Path):
+    "Let one thread of one process at a time work on what is in a folder."
+    try: import fcntl
+    except ImportError: fcntl = None  # Windows knows other locks; there, threads are kept apart, and processes are not
+    with _LOCK:
+        handle = os.open(folder, os.O_RDONLY) if fcntl else None
+        try:
+            if fcntl: fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            if fcntl: os.close(handle)  # which also unlocks
+
+def _mend_manifest(output: Path) -> None:
+    "Set a damaged manifest aside, with a note."
+    with _locked(output):
+        if not (damage := manifest_damage(output)): return
+        aside = output / "manifest.damaged.json"
+        os.replace(output / "manifest.json", aside)
+    warnings.warn(f"{damage}: it is now {aside.name}, and what it listed is drawn anew", stacklevel=3)
+
+def _ready(output: Path) -> None:
+    "Make the folder for figures; raises `InputError` if nothing can be written there."
+    try: output.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise InputError(f"the folder {str(output)!r} cannot be made ({e.strerror}): choose another with --output") from None
+    if not os.access(output, os.W_OK | os.X_OK):
+        raise InputError(f"the folder {str(output)!r} cannot be written to: choose another with --output")
+    _mend_manifest(output)
+
 # %% ../nbs/15_figures.ipynb #e7f5827b
+_CHILD = """
+import os, runpy, signal, sys, threading, time
+def watch(parent):
+    while os.getppid() == parent: time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGTERM)  # upon which the kernel is ended, too
+    time.sleep(5)
+    os._exit(1)
+threading.Thread(target=watch, args=(int(sys.argv.pop(1)),), daemon=True).start()
+runpy.run_module("papermill", run_name="__main__", alter_sys=True)
+"""  # papermill that ends with its parent
+
 def _papermill(notebook: Path, copy: Path, parameters: dict) -> str | None:  # None, or why it failed
     "Execute a notebook in a process of its own."
     import subprocess
     options = ["-k", "python3", "--cwd", str(notebook.parent), "--no-progress-bar", "--log-level", "ERROR"]
     for name, value in parameters.items(): options += ["-r", name, str(value)]
     told = os.environ | {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}  # for other notebooks run beside it
-    run = subprocess.run([sys.executable, "-m", "papermill", str(notebook), str(copy), *options],
+    run = subprocess.run([sys.executable, "-c", _CHILD, str(os.getpid()), str(notebook), str(copy), *options],
                          capture_output=True, text=True, env=told)
     if run.returncode == 0: return None
     errors = [o for o in _outputs(copy) if o["output_type"] == "error"] if copy.is_file() else []
@@ -196,15 +258,13 @@ def _run(figure: FigureNotebook, results: Path, output: Path,
     return failure, []
 
 # %% ../nbs/15_figures.ipynb #7bdaa580
-_LOCK = threading.Lock()  # one figure at a time enters the manifest
-
 def _enter(figure: FigureNotebook, results: Path, output: Path, says: list[str]) -> list[str]:  # the files
     "Enter a drawn figure in the manifest."
     from importlib.metadata import version
     given = {k: v for k, v in figure.parameters.items() if k not in ("results", "output")}
     entry = {"title": figure.title, "says": says, "from": _fingerprint(figure, results), "parameters": given,
              "files": _drawn(figure, output), "versions": {p: version(p) for p in ("matplotlib", "seaborn", "numpy")}}
-    with _LOCK:
+    with _locked(output):
         manifest = dict(sorted({**_manifest(output), figure.name: entry}.items()))
         write_atomic(output / "manifest.json", json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
     return list(entry["files"])
@@ -226,12 +286,12 @@ def make_figures(names: Iterable[str] = (),  # all, if none is named
     known = list_figures()
     wanted = [choose(name, known, "figure") for name in dict.fromkeys(names)] or list(known.values())
     results, output = folders(Path(results).resolve() if results else None, Path(output).resolve() if output else None)
-    output.mkdir(parents=True, exist_ok=True)
     todo = []
     for figure in wanted:
         state, why = figure_state(figure, results, output)
         if state == "missing input" or (state == "up to date" and not force): yield figure.name, state, why
         else: todo.append(figure)
+    if todo: _ready(output)
     yield from _draw_all(todo, results, output, jobs or cores())
 
 def cores() -> int:
@@ -239,11 +299,16 @@ def cores() -> int:
     import os
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
+def _outcome(done) -> tuple[str, str]:  # outcome, remark
+    "Return what drawing gave; a full disk fails a figure, not all that follow."
+    try: return done.result()
+    except OSError as e: return "failed", f"{e.strerror or e}: {e.filename}" if e.filename else str(e)
+
 def _draw_all(figures: list[FigureNotebook], results: Path, output: Path, jobs: int) -> Iterator[tuple[str, str, str]]:
     "Draw some figures at a time."
     from concurrent.futures import ThreadPoolExecutor, as_completed
     pool = ThreadPoolExecutor(jobs)  # threads, which wait for processes
     try:
         running = {pool.submit(_draw, figure, results, output): figure for figure in figures}
-        for done in as_completed(running): yield running[done].name, *done.result()
+        for done in as_completed(running): yield running[done].name, *_outcome(done)
     finally: pool.shutdown(cancel_futures=True)  # interrupted: those under way finish, no other begins

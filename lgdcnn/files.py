@@ -56,7 +56,7 @@ def summed(data: bytes,  # a safetensors file whose facts hold "sha256" with 64 
 
 # %% ../nbs/08f_files.ipynb #2b9e4a71
 FORMAT = 3  # raised when a reader of the old format could no longer read the new one
-# 1 had regressors only, 2 no columns beside the formula; neither has a sum, nor had 3 at first, when only files with columns were 3
+# 1 had regressors only, 2 no columns beside the formula; neither has a sum, nor had 3 when only files with columns were 3
 
 def write_model(path: str | Path,
                 networks: list,  # the members

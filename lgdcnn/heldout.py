@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['STD_LEVEL', 'warn_of_conflicts', 'hold_out', 'conformal_rank', 'conformal_multiple', 'laplace_multiple', 'std_factor',
-           'standardisation', 'TraceWarning', 'smallest_fraction', 'below', 'warn_of_traces']
+           'standardisation', 'TraceWarning', 'smallest_fraction', 'is_trace', 'warn_of_traces']
 
 # %% ../nbs/08e_heldout.ipynb #ed138fd7
 import warnings
@@ -113,25 +113,28 @@ def standardisation(y: np.ndarray,  # (N,) or (N, k), NaN where unknown
     return mean, np.where(std > 0, std, 1.0) if several else std or 1.0
 
 # %% ../nbs/08e_heldout.ipynb #59120e57
+_TRACE = 0.5  # of the smallest fraction that training has seen; chosen here, so that ordinary rows hold none
+
 class TraceWarning(UserWarning):
-    "Say that formulas hold less of an element than any training row held of one."
+    "Say that formulas hold far less of an element than any training row held of one."
 
 def smallest_fraction(compositions: Compositions) -> float:
     "Return the smallest fraction of any element in any row."
     return float(compositions.fractions.min())
 
-def below(compositions: Compositions,
-          smallest: float | None,  # what training has seen; None where that is not known
-         ) -> np.ndarray:  # (fractions,) bool, one for each element of each row
-    "Tell which fractions are smaller; a rounded one is not."
-    return compositions.fractions < (0 if smallest is None else smallest) * (1 - 1e-6)
+def is_trace(compositions: Compositions,
+             smallest: float | None,  # fraction that training has seen; None where that is not known
+            ) -> np.ndarray:  # (fractions,) bool, one for each element of each row
+    "Tell of which elements there is less than half of what training has seen of any."
+    return compositions.fractions < (0 if smallest is None else _TRACE * smallest) * (1 - 1e-9)
 
 def warn_of_traces(compositions: Compositions, smallest: float | None, stacklevel: int = 2) -> int:  # rows with traces
-    "Warn once of all rows that hold less of an element than training has seen, naming the first."
-    found = np.flatnonzero(below(compositions, smallest))
+    "Warn once of all rows that hold a trace of an element, naming the first."
+    found = np.flatnonzero(is_trace(compositions, smallest))
     rows = np.unique(np.searchsorted(compositions.offsets, found, side="right") - 1)
     if len(rows):
-        warnings.warn(f"{len(rows)} of {len(compositions)} formulas hold less of an element than any training row, like "
-                      f"{composition_keys(compositions[rows[:1]])[0]}: below a fraction of {smallest:.3g} the network has "
-                      "seen nothing, and a trace may move its answer more than it should", TraceWarning, stacklevel + 1)
+        warnings.warn(f"{len(rows)} of {len(compositions)} formulas hold a trace of an element, like "
+                      f"{composition_keys(compositions[rows[:1]])[0]}: no training row held less than a fraction of "
+                      f"{smallest:.3g} of one, and so little may move the answer more than it should", TraceWarning,
+                      stacklevel + 1)
     return len(rows)

@@ -105,8 +105,8 @@ def submission(store: ResultStore, load: Callable[[str], ArraySet], model: str =
 # %% ../nbs/12h_matbench.ipynb #00146f74
 _ABOUT = ("Composition only. Bidirectional LSTM, attention, bidirectional GRU, the same attention, and a deep residual "
           "convolution over the elements of a formula, masked so that no padding is seen; mat2vec elements; trained with a "
-          "Laplace-like loss. Validation rows are a tenth of the official training rows, drawn at random like the test rows; "
-          "intervals are calibrated on them.")
+          "Laplace-like loss. Validation rows are a tenth of the official training rows, drawn at random like the test "
+          "rows; intervals are calibrated on them.")
 _SCRIPT = '''"Repeat the runs of this submission: pip install lgdcnn, then run this file."
 from lgdcnn.benchmark import plan_of, run_benchmark
 

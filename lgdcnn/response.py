@@ -6,6 +6,7 @@
 __all__ = ['simplex_grid', 'response', 'jumps', 'vary']
 
 # %% ../nbs/09f_response.ipynb #92b5a63b
+import warnings
 from collections.abc import Sequence
 from itertools import combinations
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from .composition import ATOMIC_NUMBER, parse_formula
 from .config import InputError
+from .heldout import TraceWarning
 
 # %% ../nbs/09f_response.ipynb #75ed29e2
 _MOST = 200_000  # compositions of a grid; more is a typing error rather than a plan
@@ -55,7 +57,9 @@ def _answer(model, formulas: list[str], coverage: float | None) -> dict[str, np.
         raise InputError(f"a model of {mean.shape[1]} targets has no single response: train one model for each")
     columns = {"prediction": mean, "std": std}
     if coverage is None: return columns
-    low, high = model.predict_interval(formulas, coverage).T
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TraceWarning)  # said above
+        low, high = model.predict_interval(formulas, coverage).T
     return columns | {"lower": low, "upper": high}
 
 def response(model,  # a fitted model

@@ -20,7 +20,7 @@ from .packing import ArraySet
 from .paired import difference, paired_bootstrap  # noqa: F401 known by this name too
 from .plan import MAIN, MAIN_PROTOCOLS, SMALL, by_size, n_folds, projected_seconds
 from .published import _data, _number, published  # noqa: F401 known by this name too
-from .results import Cell, ResultStore, RunRow
+from .results import Cell, ResultStore, RunRow, mixed_code
 from .scores import metrics
 
 # %% ../nbs/12g_table.ipynb #a21ec3e0
@@ -48,6 +48,7 @@ def _record(rows: list[RunRow]) -> dict:
     value, std, over = _mean_and_spread(rows)
     regression, folds = first.task == "regression", len({r.fold for r in rows})
     return {"dataset": first.dataset, "model": first.model, "protocol": first.protocol, "n_runs": len(rows),
+            "code": "mixed" if mixed_code(rows) else "",
             "mae": value if regression else None, "mae_std": std if regression else None, "unit": first.unit,
             "spread_over": over, "folds": folds, "of_folds": _of_folds(rows), "metric": METRIC[first.task],
             "value": value, "mae_new": None, "mae_without_pure": _mean_and_spread(rows, "test_without_pure")[0] if regression else None,
@@ -127,7 +128,7 @@ def with_empty(records: list[dict],  # of `comparison`
             known = published().get(name, {})
             nothing = dict.fromkeys(("mae", "mae_std", "value", "mae_new", "mae_without_pure"))
             empty.append({"dataset": name, "model": model, "protocol": protocol, "n_runs": 0, **nothing, "unit": "",
-                          "spread_over": "", "folds": 0, "of_folds": n_folds(name), "metric": METRIC[task],
+                          "code": "", "spread_over": "", "folds": 0, "of_folds": n_folds(name), "metric": METRIC[task],
                           "published_lgdcnn": known.get("lgdcnn"),
                           "published_best": known.get("best"), "published_best_model": known.get("best_model", ""),
                           "winner": "", "projected_seconds": round(cost)})
@@ -247,7 +248,8 @@ def _laid_out(records: list[dict]) -> list[list[str]]:
         unit = r["unit"] if r["metric"] == "mae" else "ROC-AUC, hard labels"
         cost = "" if r["projected_seconds"] is None else f"{r['projected_seconds'] / 3600:.1f} h"
         done = f"{r['folds']}/{r['of_folds']}{whole if r['n_runs'] else ''}"
-        return r | {"folds_done": done, "mae": r["value"], "unit": unit, "cost": cost}
+        runs = f"{r['n_runs']}, mixed code" if r["code"] else r["n_runs"]  # marked where digests of the code differ
+        return r | {"n_runs": runs, "folds_done": done, "mae": r["value"], "unit": unit, "cost": cost}
     shown = list(map(one, records))
     return [list(COLUMNS.values()), *([_cell(r[c]) for c in COLUMNS] for r in shown)]
 

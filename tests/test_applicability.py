@@ -89,6 +89,23 @@ def test_unknown_elements_are_named_and_flagged(guard):
     assert "no training formula contains Xe; no training formula contains Pu" in table["reason"][2] and not table["reason"][0]
 
 
+def test_traces_are_named_and_flagged(guard, embedded):
+    "One part in a million is next to no distance, and outside all the same; no training formula is."
+    assert guard.smallest_fraction_ == pytest.approx(0.04)
+    asked = ["NaCl", "NaClAu1e-6", "Na0.5K0.5Cl", "Ca24TiO75"]
+    assert guard.trace_elements(asked) == [[], ["Au"], [], ["Ti"]]
+    table = guard.check(asked)
+    assert table["distance"][1] < 1e-4 < guard.threshold_ and table["outside"].tolist() == guard.flag(asked).tolist()
+    assert table["reason"][1] == "a trace of Au: no training formula holds less than 0.04 of an element"
+    assert not table["reason"][0] and not guard.flag(embedded.part("train")[0]).any()
+
+
+def test_a_bit_less_is_no_trace():
+    "Half of the smallest fraction is where traces begin, however it was rounded."
+    guard = Applicability().fit(["Ti2O3", "CaO", "CaTiO8"])  # smallest: a tenth
+    assert guard.trace_elements(["CaTi0.9O9.1", "TiO19", "TiO20", "Ti0.05O0.95"]) == [[], [], ["Ti"], []]
+
+
 def test_repeated_compositions_count_once():
     once = Applicability().fit(["NaCl", "KCl", "MgO", "CaO"])
     often = Applicability().fit(["NaCl", "ClNa", "NaCl", "KCl", "K2Cl2", "MgO", "CaO"])
@@ -112,6 +129,7 @@ def test_parts_by_distance_hold_every_row():
     (lambda: Applicability().fit(["NaCl", "Xx"]), "row 1: cannot read formula 'Xx'"),
     (lambda: Applicability().distance(["NaCl"]), "call fit"),
     (lambda: Applicability().unknown_elements(["NaCl"]), "call fit"),
+    (lambda: Applicability().trace_elements(["NaCl"]), "call fit"),
     (lambda: by_distance([1, 2, 3, 4], [1, 2], 2), "columns of one length"),
     (lambda: by_distance([1, 2, 3, 4], [1, 2, 3, 4], 3), "parts = 3 is not possible"),
 ])

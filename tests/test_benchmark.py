@@ -5,6 +5,7 @@ import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -274,6 +275,41 @@ def test_a_submission_is_whole(tiny, tmp_path):
         assert fold["scores"]["rocauc"] == pytest.approx(fold["scores"]["balanced_accuracy"]) and fold["uncertainty"] is None
     assert {"authors", "algorithm", "algorithm_long", "bibtex_refs", "notes", "requirements"} \
         <= set(json.loads((tmp_path / "0" / "info.json").read_text()))
+
+
+def test_exported_intervals_are_the_calibrated_ones(tmp_path):
+    "Errors five times as large as claimed: 95 % of the rows lie inside all the same; a run without multiples gets none."
+    from lgdcnn.heldout import laplace_multiple
+    from lgdcnn.matbench import export, submission
+    from lgdcnn.runs import Fit, make_row
+    from lgdcnn.splits import matbench_splits
+    rng, y = np.random.default_rng(0), np.linspace(1000, 3000, 912)
+    formulas = [f"Fe{i + 1}C" for i in range(912)]
+    data = ArraySet("matbench_steels", "strength", "MPa", "regression", featurize(formulas), y, matbench_splits(y), formulas)
+    store, load, told = ResultStore(tmp_path / "r"), lambda name: data, []
+    answer = lambda rows: (y[rows] + rng.laplace(0, 500 / 2 ** 0.5, len(rows)), np.full(len(rows), 100.0))
+    rows = []
+    for k, split in enumerate(data.splits):
+        fit = Fit(answer(split.val), answer(split.test), 0.0)
+        test, validation = Predictions(split.test, *fit.test).rounded(), Predictions(split.val, *fit.val).rounded()
+        rows.append(make_row(Cell("matbench_steels", k, "mean", "none", 0), data, CPU, fit, test, validation))
+        store.write(rows[-1], test, validation)
+    folds = submission(store, load, "mean", "none")["tasks"]["matbench_steels"]["results"]
+    ends = {int(name[-3:]) - 1: u for fold in folds.values() for name, u in fold["uncertainty"].items()}
+    inside = np.mean([u["ci_lower"] <= y[i] <= u["ci_upper"] for i, u in ends.items()])
+    assert len(ends) == 912 and abs(inside - 0.95) < 4 * np.sqrt(0.95 * 0.05 * (1 / 912 + 1 / 365))
+    for k, row in enumerate(rows):
+        u = next(iter(folds[f"fold_{k}"]["uncertainty"].values()))
+        assert (u["ci_upper"] - u["ci_lower"]) / 2 == pytest.approx(row.multiples["0.95"] * 100)
+        assert u["std"] == pytest.approx(row.multiples["0.9"] / laplace_multiple(0.9) * 100) and 350 < u["std"] < 700
+    p = store.predictions(rows[2].cell), store.predictions(rows[2].cell, "validation")
+    store.write(replace(rows[2], multiples={}), *p)  # as runs of before 26 November 2026 are
+    export(tmp_path / "out", store, load, "mean", "none", note=told.append)
+    again = submission(store, load, "mean", "none")["tasks"]["matbench_steels"]["results"]
+    assert again["fold_2"]["uncertainty"] is None and again["fold_1"] == folds["fold_1"]
+    notes = json.loads((tmp_path / "out" / "info.json").read_text())
+    assert "No uncertainty for matbench_steels" in told[0] and told[0] in notes["notes"]
+    assert "a tenth of the compositions" not in notes["algorithm_long"]
 
 
 def test_claimed_cells_are_left_alone(pack, tmp_path):

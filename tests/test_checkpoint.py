@@ -279,3 +279,34 @@ def test_the_hosts_own_words_are_understood_and_no_others():
     assert training.out_of_memory(e.value)
     with pytest.raises(RuntimeError) as e: torch.zeros(2) @ torch.zeros(3)
     assert not training.out_of_memory(e.value)
+
+
+def test_a_turned_bit_is_refused_or_changes_nothing(tmp_path):
+    "The zip has a sum for each array, and none for names, types and shapes: the checkpoint has one for all."
+    tree, facts = {"a": {f"w{k}": torch.rand(3, 4) for k in range(6)}, "s": torch.tensor(3)}, {"epoch": 3}
+    path = write_checkpoint(tmp_path / "run.npz", tree, facts)
+    whole, rng, refused = path.read_bytes(), np.random.default_rng(0), 0
+    for _ in range(600):
+        data, bit = bytearray(whole), int(rng.integers(8 * len(whole)))
+        data[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(data)
+        try: read, told = read_checkpoint(path)
+        except InputError as e:
+            assert "\n" not in str(e)
+            refused += 1
+            continue
+        a, b = flatten(tree), flatten(read)
+        assert list(a) == list(b) and all(torch.equal(a[k], b[k]) and a[k].dtype == b[k].dtype for k in a) and told == facts
+    assert refused > 400
+
+
+def test_checkpoints_of_before_have_no_sum_and_still_read(tmp_path):
+    text = json.dumps({"format": "lgdcnn-checkpoint-1", "facts": {"epoch": 2}}).encode()
+    np.savez(tmp_path / "run.npz", **{"a/w": np.ones(3, dtype=np.float32)}, contents=np.frombuffer(text, dtype=np.uint8))
+    tree, facts = read_checkpoint(tmp_path / "run.npz")
+    assert tree["a"]["w"].tolist() == [1, 1, 1] and facts == {"epoch": 2}
+
+
+def test_a_small_file_that_would_fill_the_memory_is_refused(tmp_path):
+    np.savez_compressed(tmp_path / "run.npz", x=np.zeros(1 << 24), contents=np.zeros(2, dtype=np.uint8))  # 128 MB in 130 kB
+    with pytest.raises(InputError, match="would unfold to"): read_checkpoint(tmp_path / "run.npz")

@@ -44,7 +44,8 @@ def test_a_csv_keeps_its_rows_and_columns(own):
                          "--check", "model")
     assert (code, out, err) == (0, "", "")
     given, answer = (pd.read_csv(own / f, keep_default_na=False) for f in ("own.csv", "out.csv"))
-    assert list(answer) == ["formula", "enthalpy", "note", "prediction", "std", "lower", "upper", "unknown_elements"]
+    assert list(answer) == ["formula", "enthalpy", "note", "prediction", "std", "lower", "upper", "unknown_elements",
+                            "trace_elements"]
     assert answer["formula"].tolist() == given["formula"].tolist() and answer["formula"].iloc[-1] == "NaN"
     assert (answer["lower"] < answer["upper"]).all()
 
@@ -120,6 +121,39 @@ def test_a_model_knows_its_elements(own, tmp_path):
     assert run("predict", tmp_path / "old.lgdcnn", "XeF6", "--coverage", 0.5)[2] == ""
     code, out, err = run("predict", tmp_path / "old.lgdcnn", "XeF6", "--coverage", 0.5, "--check", "model")
     assert (code, out) == (2, "") and "does not say which elements" in err
+
+
+def test_traces_are_told_on_stderr_or_in_a_column(own, tmp_path):
+    (tmp_path / "c.csv").write_text("formula\nAl2O3\nAl2O3Ag1e-6\nAg2OAl0.00001\n")
+    ask = ("predict", own / "m.lgdcnn", "--csv", tmp_path / "c.csv", "--coverage", 0.5, "--chunk", 2)
+    code, out, err = run(*ask)
+    assert code == 0 and len(err.splitlines()) == 1 and "stand in 2 of the formulas, like Al2O3Ag1e-6 (Ag)" in err
+    code, out, err = run(*ask, "--check", "model", "--format", "json")
+    assert (code, err, [r["trace_elements"] for r in json.loads(out)]) == (0, "", ["", "Ag", "Al"])
+    code, out, err = run(*ask, "--check", own / "own.csv", "--format", "json")
+    rows = json.loads(out)
+    assert [r["outside"] for r in rows] == [False, True, True] and "a trace of Ag: no training formula" in rows[1]["reason"]
+    from lgdcnn import LGDCNNRegressor
+    model = LGDCNNRegressor.load(own / "m.lgdcnn")
+    model.smallest_fraction_ = None  # as in a file of an older version: nothing known, nothing said
+    model.save(tmp_path / "old.lgdcnn")
+    code, out, err = run("predict", tmp_path / "old.lgdcnn", "Al2O3Ag1e-6", "--coverage", 0.5, "--check", "model")
+    assert (code, err) == (0, "") and "trace_elements" not in out
+
+
+def test_std_is_calibrated_and_raw_std_is_asked_for(own, embedded):
+    from lgdcnn import LGDCNNRegressor
+    model = LGDCNNRegressor.load(own / "m.lgdcnn")
+    code, out, err = run("predict", own / "m.lgdcnn", "NaCl", "--coverage", 0.5, "--format", "json", "--raw-std")
+    row = json.loads(out)[0]
+    assert code == 0 and list(row) == ["formula", "prediction", "std", "raw_std", "lower", "upper"]
+    assert row["std"] == pytest.approx(model.std_factor_[0] * row["raw_std"]) and model.std_factor_[0] != 1
+    assert row["upper"] - row["prediction"] == pytest.approx(model.interval_multiple(0.5)[0] * row["raw_std"])
+    model.scores_ = model.scores_[:0]  # nothing held out
+    model.save(own / "raw.lgdcnn")
+    code, out, err = run("predict", own / "raw.lgdcnn", "NaCl", "--format", "json")
+    assert json.loads(out)[0]["std"] == pytest.approx(row["raw_std"]) and len(err.splitlines()) == 1
+    assert err.startswith("no intervals") and "std is the network's own" in err
 
 
 @pytest.mark.parametrize("ending", ["png", "pdf", "svg"])

@@ -3,6 +3,7 @@ import json
 import math
 import pickle
 import time
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -12,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
 
+import lgdcnn.ensemble
 from lgdcnn import InputError, LGDCNNRegressor, load_dataset
 from lgdcnn.composition import SYMBOLS
 from lgdcnn.config import MODELS
-from lgdcnn.estimator import conformal_multiple
+from lgdcnn.heldout import conformal_multiple, laplace_multiple
 from lgdcnn.models import build_model
 
 parts = st.dictionaries(st.sampled_from(SYMBOLS[1:95]), st.integers(1, 30), min_size=1, max_size=6)
@@ -71,10 +73,70 @@ def test_several_networks_are_a_mixture(small_config, embedded):
     held = tuple(a[:20] for a in embedded.part("val"))
     both = LGDCNNRegressor(n_models=2, seed=3, **options).fit(formulas, y, held)
     single = [LGDCNNRegressor(seed=s, **options).fit(formulas, y, held) for s in (3, 4)]
-    (m1, s1), (m2, s2) = (m.predict(["Fe2O3", "NaCl"], return_std=True) for m in single)
-    mean, std = both.predict(["Fe2O3", "NaCl"], return_std=True)
+    (m1, s1), (m2, s2) = (m.predict(["Fe2O3", "NaCl"], raw_std=True) for m in single)
+    mean, std = both.predict(["Fe2O3", "NaCl"], raw_std=True)
     assert np.allclose(mean, (m1 + m2) / 2, atol=1e-6)
     assert np.allclose(std ** 2, (s1 ** 2 + s2 ** 2) / 2 + (m1 - m2) ** 2 / 4, rtol=1e-5)
+
+
+def test_std_is_calibrated_and_the_raw_one_has_its_own_name(fitted, tmp_path):
+    "What std says of 90 % is what the interval says; intervals are multiples of the raw one, as they always were."
+    asked = ["Fe2O3", "NaCl", "Ca3(PO4)2"]
+    (mean, std), (same, raw) = fitted.predict(asked, return_std=True), fitted.predict(asked, raw_std=True)
+    low, high = fitted.predict_interval(asked, 0.9).T
+    assert np.array_equal(mean, same) and np.allclose(mean + laplace_multiple(0.9) * std, high, rtol=1e-12)
+    q = conformal_multiple(fitted.scores_, 0.9)
+    assert np.array_equal(low, mean - q * raw) and std == pytest.approx(fitted.std_factor_ * raw) and len(fitted.scores_) == 60
+    again = LGDCNNRegressor.load(fitted.save(tmp_path / "m"))
+    assert np.array_equal(again.predict(asked, return_std=True)[1], std)
+
+
+def test_a_mixture_is_calibrated_as_a_whole(small_config, embedded):
+    formulas, y = (a[:150] for a in embedded.part("train"))
+    m = LGDCNNRegressor(small_config, epochs=2, n_models=2, verbose=False).fit(formulas, y, embedded.part("val"))
+    truth = embedded.part("val")[1]
+    mean, std = m.predict(embedded.part("val")[0], return_std=True)
+    assert (np.abs(truth - mean) <= laplace_multiple(0.9) * std).mean() == pytest.approx(0.9, abs=0.01)
+
+
+def test_each_of_several_targets_has_its_factor(small_config, embedded):
+    formulas, y = (a[:150] for a in embedded.part("train"))
+    table = pd.DataFrame({"a": y, "b": np.where(np.arange(150) % 2, 10 * y, np.nan)})
+    m = LGDCNNRegressor(small_config, epochs=2, verbose=False).fit(formulas, table, validation=0.3)
+    (_, std), (_, raw) = m.predict(["NaCl"], return_std=True), m.predict(["NaCl"], raw_std=True)
+    assert m.std_factor_.shape == (2,) and np.allclose(std, raw * m.std_factor_) and list(std) == ["a", "b"]
+    half = np.ptp(m.predict_interval(["NaCl"], 0.9), axis=-1)[0] / 2
+    assert np.allclose(half, laplace_multiple(0.9) * std.to_numpy()[0])
+
+
+def test_without_held_out_rows_std_is_raw_and_says_so(small_config):
+    m = LGDCNNRegressor(small_config, epochs=1, verbose=False).fit(["NaCl", "KCl", "MgO"], [1, 2, 3], validation=0)
+    with pytest.warns(UserWarning, match="no rows were held out") as told: std = m.predict(["NaCl"], return_std=True)[1]
+    assert len(told) == 1 and told[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert np.array_equal(m.predict(["NaCl"], raw_std=True)[1], std)
+        m.predict(["NaCl"])
+
+
+def test_traces_are_warned_of_once_and_remembered_in_the_file(fitted, tmp_path):
+    from lgdcnn.files import read_model
+    from lgdcnn.heldout import TraceWarning
+    model = LGDCNNRegressor.load(fitted.save(tmp_path / "m"))
+    assert model.smallest_fraction_ == fitted.smallest_fraction_ == read_model(tmp_path / "m")[0]["smallest_fraction"] >= 0.04
+    asked = ["NaCl", "NaClAu1e-6", "Fe2O3K0.00001"]
+    for ask in (model.predict, lambda f: model.predict_interval(f, 0.5)):
+        with pytest.warns(TraceWarning, match="2 of 3 formulas hold a trace of an element, like .*Au.*: no training row held less than a fraction of 0.0") as told: ask(asked)
+        assert len(told) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.predict(["NaCl", "Fe2O3"])
+        model.smallest_fraction_ = None  # as a file of an older version leaves it
+        model.predict(asked)
+        assert LGDCNNRegressor.load(model.save(tmp_path / "old")).smallest_fraction_ is None
+    for wrong in (0, -1, 2, "x", True, float("nan")):
+        with pytest.raises(InputError, match="smallest trained fraction is not possible"):
+            lgdcnn.ensemble._read_fraction(wrong)
 
 
 def test_targets_in_other_units(small_config, embedded):
@@ -320,10 +382,16 @@ def test_a_folder_is_no_model(tmp_path):
 def test_files_of_format_1_still_load(root):
     "Written by version 0.1.0 before files named their kind, with the predictions it printed."
     m = LGDCNNRegressor.load(root / "tests" / "files" / "format1.safetensors")
-    mean, std = m.predict(["NaCl", "Fe2O3"], return_std=True)
+    mean, std = m.predict(["NaCl", "Fe2O3"], raw_std=True)
     assert mean == pytest.approx([-1.93979397, -1.93231026], abs=1e-5) and std == pytest.approx([1.0561112, 1.01387226], abs=1e-5)
     assert m.predict_interval(["NaCl"], 0.5)[0] == pytest.approx([-2.96048416, -0.91910379], abs=1e-5)
     assert (m.n_train_, len(m.networks_), m.target_) == (80, 2, {"name": "enthalpy", "unit": "eV/atom"})
+    low, high = m.predict_interval(["NaCl"], 0.9)[0]  # its std is calibrated too: the scores were always kept
+    assert laplace_multiple(0.9) * m.predict(["NaCl"], return_std=True)[1] == pytest.approx([(high - low) / 2])
+    assert m.smallest_fraction_ is None  # not told in those days: no warning
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        m.predict(["NaClAu1e-6"], return_std=True)
 
 
 def test_a_file_says_where_it_comes_from(fitted, tmp_path):

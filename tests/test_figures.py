@@ -1,6 +1,10 @@
 "Figures are drawn from results alone, the same every time, and the manifest knows when they are not."
 import json
+import os
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import nbformat
@@ -9,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from lgdcnn import InputError, cli_figures, figures
+from lgdcnn.cli import main
 from lgdcnn.figures import figure_state, is_current, list_figures, make_figures, read_figure
 
 
@@ -161,3 +166,106 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
     run.close()  # as an interrupt would
     again = {name: outcome for name, outcome, _ in make_figures(results=tmp_path, output=tmp_path / "out", jobs=1)}
     assert again["fig90"] == "up to date" and again["fig92"] == "drawn"
+
+
+# --- when something is broken, shared, killed or full
+
+@pytest.mark.parametrize("text", ["", "{<<<<<<< HEAD", "[1, 2]", "[" * 100_000, '{"fig99_good": 3}', '{"fig99_good": {"from": {}, "files": {}}}'])
+def test_a_damaged_manifest_is_set_aside_and_rebuilt(tmp_path, monkeypatch, text):
+    good = notebook(tmp_path, ("# A figure", []), (PARAMETERS, ["parameters"]), name="fig99_good")
+    monkeypatch.setattr(figures, "list_figures", lambda: {"fig99_good": read_figure(good)})
+    monkeypatch.setattr(figures, "_papermill", lambda notebook, copy, parameters: shutil.copy(notebook, copy) and None)
+    output = tmp_path / "out"
+    output.mkdir()
+    (output / "manifest.json").write_text(text)
+    listed = CliRunner().invoke(cli_figures.figures, ["--list", "--results", str(tmp_path), "--output", str(output)])
+    assert listed.exit_code == 0 and "to draw" in listed.stdout
+    entry_only = text.startswith('{"')
+    assert ("is damaged" in listed.stderr) != entry_only
+    if entry_only: list(make_figures(results=tmp_path, output=output))
+    else:
+        with pytest.warns(UserWarning, match="is now manifest.damaged.json, and what it listed is drawn anew") as notes:
+            list(make_figures(results=tmp_path, output=output))
+        assert len(notes) == 1 and (output / "manifest.damaged.json").read_text() == text
+    assert list(json.loads((output / "manifest.json").read_text())) == ["fig99_good"]
+
+
+ENTER = """
+import sys
+from pathlib import Path
+from lgdcnn import figures
+from lgdcnn.figures import FigureNotebook
+sources = {"notebook": "", "package": "", "settings": "", "inputs": {}}
+figures._fingerprint, figures._drawn = lambda *_: sources, lambda *_: {}
+print("ready", flush=True); sys.stdin.readline()
+for k in range(25):
+    figures._enter(FigureNotebook(Path(f"fig{sys.argv[1]}{k:02d}.ipynb"), "t", {}), Path(), Path(sys.argv[2]), [])
+"""
+
+
+def test_processes_that_share_a_folder_lose_no_entry(tmp_path):
+    writers = [subprocess.Popen([sys.executable, "-c", ENTER, name, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+               for name in ("a", "b")]
+    for w in writers: assert w.stdout.readline() == "ready\n"
+    for w in writers: w.communicate("go\n", timeout=60)
+    assert len(json.loads((tmp_path / "manifest.json").read_text())) == 50
+    assert [p.name for p in tmp_path.iterdir()] == ["manifest.json"], "the lock leaves nothing behind"
+
+
+DRAW = """
+import sys
+from pathlib import Path
+from lgdcnn import figures
+figures.list_figures = lambda: {"fig97": figures.read_figure(Path(sys.argv[1]) / "fig97.ipynb")}
+list(figures.make_figures(results=sys.argv[1], output=sys.argv[1] + "/out", jobs=1))
+"""
+
+
+def alive(pid):
+    try: return Path(f"/proc/{pid}/stat").read_text().split(")")[1].split()[0] != "Z"
+    except OSError: return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are looked up in /proc")
+def test_after_kill_9_nothing_goes_on_drawing(tmp_path):
+    code = f"import os, time\nopen({str(tmp_path / 'pids')!r}, 'w').write(f'{{os.getpid()}} {{os.getppid()}}\\n')\ntime.sleep(300)"
+    notebook(tmp_path, ("# A figure", []), (PARAMETERS, ["parameters"]), (code, []), name="fig97")
+    drawing = subprocess.Popen([sys.executable, "-c", DRAW, str(tmp_path)])
+    try: wait_for(lambda: (tmp_path / "pids").is_file() and (tmp_path / "pids").read_text().endswith("\n"), 300)
+    finally: drawing.kill()
+    pids = [int(p) for p in (tmp_path / "pids").read_text().split()]  # kernel, papermill
+    drawing.wait()
+    wait_for(lambda: not any(map(alive, pids)), 60)
+
+
+def wait_for(happened, seconds):
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def test_a_folder_that_cannot_be_written_is_one_line_and_exit_code_2(root, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    for output, words in ((tmp_path / "file", "cannot be made (File exists)"), (tmp_path / "file" / "below", "cannot be made (Not a directory)")):
+        run = CliRunner().invoke(main, ["figures", "fig01_parity", "--force", "--results", str(root / "results"), "--output", str(output)])
+        assert run.exit_code == 2 and words in run.stderr and "choose another with --output" in run.stderr
+        assert len(run.stderr.splitlines()) == 1 and run.stdout == ""
+    access = figures.os.access
+    monkeypatch.setattr(figures.os, "access", lambda path, mode: mode != os.W_OK | os.X_OK and access(path, mode))
+    run = CliRunner().invoke(main, ["figures", "fig01_parity", "--force", "--results", str(root / "results"), "--output", str(tmp_path)])
+    assert run.exit_code == 2 and "cannot be written to" in run.stderr and len(run.stderr.splitlines()) == 1
+
+
+def test_a_full_disk_fails_a_figure_and_not_the_next(tmp_path, monkeypatch):
+    for k in range(2): notebook(tmp_path, ("# A figure", []), (PARAMETERS, ["parameters"]), name=f"fig9{k}")
+    monkeypatch.setattr(figures, "list_figures", lambda: {p.stem: read_figure(p) for p in sorted(tmp_path.glob("*.ipynb"))})
+    monkeypatch.setattr(figures, "_papermill", lambda notebook, copy, parameters: shutil.copy(notebook, copy) and None)
+    write, full = figures.write_atomic, iter([True])
+    def once_full(path, content):
+        if next(full, False): raise OSError(28, "No space left on device", str(path))
+        return write(path, content)
+    monkeypatch.setattr(figures, "write_atomic", once_full)
+    outcomes = {name: (outcome, remark) for name, outcome, remark in make_figures(results=tmp_path, output=tmp_path / "out", jobs=1)}
+    assert sorted(o for o, _ in outcomes.values()) == ["drawn", "failed"]
+    assert "No space left on device: " in outcomes["fig90"][1]

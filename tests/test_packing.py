@@ -106,3 +106,39 @@ def test_a_pack_trains_where_there_is_only_torch_and_numpy(tmp_path):
         [sys.executable, "-c", BARE, str(tmp_path / "p.npz")], capture_output=True, text=True, cwd=root
     )
     assert run.stdout.strip() == "3 True", run.stderr
+
+
+def test_a_turned_bit_is_refused_or_changes_nothing(tmp_path):
+    "Names, types and shapes are under the sum of the set, too."
+    s, path = a_set(), tmp_path / "p.npz"
+    whole, rng, refused = write_pack(path, [s]).read_bytes(), np.random.default_rng(0), 0
+    for _ in range(600):
+        data, bit = bytearray(whole), int(rng.integers(8 * len(whole)))
+        data[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(data)
+        try:
+            back = load_pack(path)["toy"]
+        except InputError:
+            refused += 1
+            continue
+        assert back.compositions == s.compositions and back.formulas == FORMULAS and back.target.tolist() == s.target.tolist()
+        assert [p.parts(7).tolist() for p in back.splits] == [p.parts(7).tolist() for p in s.splits] and back.unit == "eV"
+    assert refused > 300
+
+
+def test_packs_of_before_have_no_sum_and_still_load(tmp_path):
+    import json
+
+    s = a_set()
+    with np.load(write_pack(tmp_path / "p.npz", [s])) as z:
+        arrays = dict(z)
+    contents = json.loads(arrays.pop("contents").tobytes())
+    del contents["sets"][0]["sha256"]
+    np.savez(tmp_path / "old.npz", contents=np.frombuffer(json.dumps(contents).encode(), dtype=np.uint8), **arrays)
+    assert load_pack(tmp_path / "old.npz")["toy"].compositions == s.compositions
+
+
+def test_a_small_file_that_would_fill_the_memory_is_refused(tmp_path):
+    np.savez_compressed(tmp_path / "p.npz", x=np.zeros(1 << 24), contents=np.zeros(2, dtype=np.uint8))  # 128 MB in 130 kB
+    with pytest.raises(InputError, match="would unfold to"):
+        load_pack(tmp_path / "p.npz")

@@ -48,8 +48,10 @@ def test_a_file_of_another_form_is_refused_by_its_path(tmp_path, spoil, why):
     store.write(RunRow(**ROW))
     spoil(d)
     store.row_path(RunRow(**ROW).cell).write_text(json.dumps(d))
-    with pytest.raises(InputError, match=why) as e: store.rows()
+    with pytest.raises(InputError, match=why) as e: store.read(RunRow(**ROW).cell)
     assert "fold0.seed0.json" in str(e.value)
+    with pytest.warns(UserWarning, match=why): assert store.rows() == []
+    assert store.has(RunRow(**ROW).cell), "it may be of a newer version: nothing runs over it unasked"
 
 
 def test_a_row_under_a_wrong_name_or_cut_short_is_refused(tmp_path):
@@ -57,9 +59,61 @@ def test_a_row_under_a_wrong_name_or_cut_short_is_refused(tmp_path):
     store.write(row)
     path = store.row_path(row.cell)
     path.rename(path.with_name("lstm.fast.fold0.seed7.json"))
-    with pytest.raises(InputError, match="holds the row of"): store.rows()
+    cell = Cell.from_id("mp_bulk_modulus/lstm.fast.fold0.seed7")
+    with pytest.raises(InputError, match="holds the row of"): store.read(cell)
     path.with_name("lstm.fast.fold0.seed7.json").write_text(row.to_json()[:100])
-    with pytest.raises(InputError, match="is damaged"): store.rows()
+    with pytest.raises(InputError, match="is damaged"): store.read(cell)
+
+
+def test_what_is_no_row_is_named_with_its_remedy_and_stops_nothing(tmp_path):
+    store, row = ResultStore(tmp_path), RunRow(**ROW)
+    store.write(row)
+    folder = store.row_path(row.cell).parent
+    spoiled = {"lstm.fast.fold0.seed1": "", "lstm.fast.fold0.seed2": "[1]", "lstm.fast.fold0.seed3": "not json",
+               "lstm.fast.fold0.seed4": "[" * 100_000, "notes": "{}", "a copy of lstm.fast.fold0.seed0": row.to_json()}
+    for name, text in spoiled.items(): (folder / f"{name}.json").write_text(text)
+    (folder / "lstm.fast.fold0.seed5.json").write_bytes(b"\xff\xfe")
+    with pytest.warns(UserWarning, match="^left out: ") as notes: assert store.rows() == [row]
+    told = [str(n.message) for n in notes]
+    with pytest.warns(UserWarning): assert store.cells() == [row.cell]
+    assert len(told) == 7 and all("\n" not in t and len(t) < 500 for t in told)
+    assert sum("--force" in t for t in told) == 4 and sum("move it elsewhere" in t for t in told) == 2
+    for seed in (1, 3, 5): assert not store.has(Cell("mp_bulk_modulus", 0, "lstm", "fast", seed)), "the next run mends it"
+    store.write(RunRow(**ROW | {"seed": 1}))
+    assert store.read(Cell("mp_bulk_modulus", 0, "lstm", "fast", 1)).seed == 1
+
+
+def test_a_forged_file_of_predictions_is_not_shown_as_true(tmp_path):
+    store, p = ResultStore(tmp_path), predictions()
+    row = RunRow(**ROW | {"predictions": p.digest(), "validation": p.digest()})
+    store.write(row, p, p)
+    assert store.predictions(row.cell).digest() == p.digest()
+    for part in ("test", "validation"):
+        store.predictions_path(row.cell, part).write_bytes(gzip.compress(predictions(shift=0.1).to_text().encode()))
+        with pytest.raises(InputError, match=f"the {part} predictions of .* are not those of its row: run `lgdcnn benchmark run --cell .* --force`"):
+            store.predictions(row.cell, part)
+    store.row_path(row.cell).unlink()
+    with pytest.raises(InputError, match="has not been run"): store.predictions(row.cell)
+
+
+def test_runs_of_different_code_are_marked(tmp_path):
+    from lgdcnn.table import comparison, render
+    rows = [RunRow(**ROW | {"seed": seed, "source": source}) for seed, source in enumerate(("abc", "abc", "def"))]
+    assert [r["code"] for r in comparison(rows[:2])] == [""] and [r["code"] for r in comparison(rows)] == ["mixed"]
+    assert "3, mixed code" in render(comparison(rows)) and "mixed" not in render(comparison(rows[:2]))
+    a, b = ResultStore(tmp_path / "a"), ResultStore(tmp_path / "b")
+    a.write(rows[0])
+    b.write(rows[2])
+    with pytest.warns(UserWarning, match="different code stand side by side in mp_bulk_modulus.lstm.fast"): merge(a, b)
+
+
+def test_merging_mends_what_is_damaged_here_and_refuses_what_is_damaged_there(tmp_path):
+    a, b, row = ResultStore(tmp_path / "a"), ResultStore(tmp_path / "b"), RunRow(**ROW)
+    for store in (a, b): store.write(row)
+    a.row_path(row.cell).write_text("")
+    assert merge(a, b)["added"] == [row.cell] and a.read(row.cell) == row
+    b.row_path(row.cell).write_text("")
+    with pytest.raises(InputError, match="it is empty"): merge(a, b)
 
 
 _names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_+()-]{0,20}", fullmatch=True)

@@ -12,6 +12,7 @@ from lgdcnn import cecv
 from lgdcnn.composition import ATOMIC_NUMBER, SYMBOLS, parse_formula
 from lgdcnn.config import InputError
 from lgdcnn.elements import element_table
+from lgdcnn.heldout import laplace_multiple
 from lgdcnn.models import build_model
 from lgdcnn.padding import PaddingPlan, run_padding
 from lgdcnn.pretraining import TransferPlan, divide, run_transfer
@@ -103,6 +104,13 @@ def test_sweeps_run_from_one_element_to_the_other(views):
         assert steps.place.value_counts().to_dict() == {"within": 97, "edge": 2, "order": 1}
     pure = table[table.fraction == 0].groupby("model").prediction
     assert (pure.nunique() == 1).all()  # pure oxygen is the same in every system
+
+
+def test_stored_standard_deviations_are_calibrated(views):
+    "The Laplace interval of 90 % by std is the calibrated one, as it is for whoever asks a model."
+    table, plan = views["sweeps"], ViewPlan()
+    reach = laplace_multiple(plan.coverage) * table["std"]
+    assert plan.coverage == 0.9 and np.allclose(table["prediction"] + reach, table["upper"], rtol=1e-3, atol=2e-3)
 
 
 def test_triangles_share_their_common_edge(views):
