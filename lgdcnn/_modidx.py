@@ -1405,6 +1405,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'lgdcnn.views.InnerLayers.__init__': ('views.html#innerlayers.__init__', 'lgdcnn/views.py'),
                               'lgdcnn.views.InnerLayers._outputs': ('views.html#innerlayers._outputs', 'lgdcnn/views.py'),
                               'lgdcnn.views.InnerLayers._pack': ('views.html#innerlayers._pack', 'lgdcnn/views.py'),
+                              'lgdcnn.views.InnerLayers._parts': ('views.html#innerlayers._parts', 'lgdcnn/views.py'),
                               'lgdcnn.views.InnerLayers.embed_layers': ('views.html#innerlayers.embed_layers', 'lgdcnn/views.py'),
                               'lgdcnn.views.ViewPlan': ('views.html#viewplan', 'lgdcnn/views.py'),
                               'lgdcnn.views._check_record': ('views.html#_check_record', 'lgdcnn/views.py'),

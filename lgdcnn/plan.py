@@ -28,7 +28,7 @@ def baselines() -> dict:
     return BASELINES
 
 MAIN = "l-g-dcnn"
-OWN = ("l-g-dcnn-smooth", "l-g-dcnn-tuned")  # the main network, changed; not the paper's
+OWN = ("l-g-dcnn-smooth", "l-g-dcnn-tuned", "l-g-dcnn-continuous")  # the main network, changed; not the paper's
 JOINT = "l-g-dcnn-joint"  # the main network, one for all properties of a family of data sets
 
 def kind(device: str) -> str:

@@ -77,7 +77,7 @@ def transfer_table(ds: Dataset, plan: TransferPlan, seed: int) -> pd.DataFrame: 
 
 # %% ../nbs/13d_pretraining.ipynb #9a8adfa1
 def _plan_of(path: Path) -> dict:
-    "Read the plan that a stored table follows off its columns; until version 0.2 the rate was not among them, and 5e-4."
+    "Read the plan that a stored table follows off its columns; until 2026-11-26 the rate was not among them, and 5e-4."
     table = pd.read_csv(path)
     first, sizes = table.iloc[0], table.n_train[table.n_train > 0]
     return {"dataset": first.dataset, "network": first.model, "family": first.family, "width": int(first.width),

@@ -62,7 +62,12 @@ class InnerLayers:
 
     @torch.no_grad()
     def _outputs(self, packed) -> Iterator[tuple[str, torch.Tensor]]:
-        "Yield the rows that leave each part, in order."
+        "Yield the rows that leave each part, in order; those of the elements as `packed` has them."
+        packed, back = self.network.in_order(packed)
+        for name, x in self._parts(packed): yield name, x if back is None else x[back]
+
+    def _parts(self, packed) -> Iterator[tuple[str, torch.Tensor]]:
+        "Yield the rows that leave each part, in the order of reading."
         x = self.network.embedder(packed)
         yield "input", x
         for place, name in zip(self.network.places, self.network.config.stages):

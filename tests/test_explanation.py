@@ -39,7 +39,7 @@ def test_contributions_sum_to_the_prediction(pair, formulas):
     assert len(table) == sum(len(parse_formula(f)) for f in formulas)
 
 
-@pytest.mark.parametrize("name", ["l-g-dcnn-v1", "dcnn-k1", "lstm", "l-g-dcnn-tuned"])
+@pytest.mark.parametrize("name", ["l-g-dcnn-v1", "dcnn-k1", "lstm", "l-g-dcnn-tuned", "l-g-dcnn-continuous"])
 def test_contributions_of_other_architectures(name, embedded):
     formulas, y = (a[:60] for a in embedded.part("train"))
     model = LGDCNNRegressor(MODELS[name].replace(d_model=24, conv_width=24), epochs=1, device="cpu", verbose=False).fit(formulas, y)

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from lgdcnn.composition import SYMBOLS, featurize
 from lgdcnn.config import MODELS, InputError, ModelConfig
+from lgdcnn.estimator import LGDCNNRegressor
+from lgdcnn.files import read_model
 from lgdcnn.layers import Attention, CompositionTensors, ElementConv, SmoothFraction, collect, jitter, spread
 from lgdcnn.models import build_model, n_parameters
 
@@ -209,6 +211,20 @@ def test_a_v1_saved_before_its_pool_slid_is_what_it_was():
     total = out["dcnn"] + out["attention-1"] + out["attention-2"]
     assert net.head.linear.in_features == 32
     assert torch.allclose(out["merged"], total.unflatten(1, (-1, 3)).amax(2), atol=1e-6)
+
+
+@pytest.mark.parametrize("name, slides, fields", [
+    ("l-g-dcnn-v1", False, set()), ("l-g-dcnn-v1", True, {"pool_slides"}), ("l-g-dcnn-continuous", False, {"order"})])
+def test_files_name_later_fields_only_where_they_matter(name, slides, fields, embedded, tmp_path):
+    "The first is a V1 as it was saved before its pool slid: the file has no such field, and loads as what it was."
+    config = MODELS[name].replace(d_model=48, conv_width=48, pool_slides=slides)
+    formulas, y = (a[:40] for a in embedded.part("train"))
+    model = LGDCNNRegressor(config, epochs=1, verbose=False).fit(formulas, y, 0)
+    path = model.save(tmp_path / "m.lgdcnn")
+    assert {"n_extra", "order", "pool_slides"} & set(read_model(path)[0]["model"]) == fields
+    again = LGDCNNRegressor.load(path)
+    assert again.config_ == config and np.array_equal(again.predict(formulas), model.predict(formulas))
+    assert again.networks_[0].head.linear.in_features == (16 if config.channel_pool == 3 and not slides else 48)
 
 
 @torch.no_grad()

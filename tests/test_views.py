@@ -1,6 +1,7 @@
 "The stored views have their form, agree with each other, and follow from the data set where that is cheap to check."
 import json
 import shutil
+from copy import copy
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from lgdcnn.composition import ATOMIC_NUMBER, SYMBOLS, parse_formula
 from lgdcnn.config import InputError
 from lgdcnn.elements import element_table
 from lgdcnn.heldout import laplace_multiple
+from lgdcnn.models import build_model
 from lgdcnn.padding import PaddingPlan, run_padding
 from lgdcnn.pretraining import TransferPlan, divide, run_transfer
 from lgdcnn.views import VIEWS, InnerLayers, ViewPlan, element_family, grid_steps, measured_table, nearest, run_views
@@ -154,7 +156,12 @@ def test_transfer_was_measured_for_every_seed_and_size(views, embedded):
     with pytest.raises(InputError, match="cannot be trained on"): divide(embedded, TransferPlan(n_test=300), 0)
 
 
-def test_inner_layers_end_at_the_output(fitted, embedded):
+@pytest.mark.parametrize("order", ["amount", "electronegativity"])
+def test_inner_layers_end_at_the_output(order, fitted, embedded):
+    fitted, weights = copy(fitted), fitted.networks_[0].state_dict()
+    fitted.config_ = fitted.config_.replace(order=order)
+    fitted.networks_ = [build_model(fitted.config_)]
+    fitted.networks_[0].load_state_dict(weights)
     inner, formulas = InnerLayers(fitted), embedded.frame["formula"][:50].tolist()
     found, mask = inner.embed_layers(formulas, inner.layers)
     for name, same in ((inner.layers[-1], "output"), ("input", "input"), ("attention-2", "attention-2")):
