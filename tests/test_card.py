@@ -28,7 +28,7 @@ def small(monkeypatch): monkeypatch.setitem(MODELS, "l-g-dcnn", MODELS["l-g-dcnn
 def test_a_card_that_computes_something_else_is_told(small, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(card, "points_for", lambda device: [("eager", 16, 1), ("captured", 16, 1)])
     store = tmp_path / "benchmark"
-    assert benchmark.main(["card", "--device", "cpu", "--results", str(store), "--seconds", "60"]) == 0
+    assert benchmark.main(["card", "--device", "cpu", "--results", str(store), "--seconds", "600"]) == 0
     file, = (tmp_path / "speed").glob("card_cpu*.csv")
     lines = list(csv.DictReader(file.open()))
     checks = [line for line in lines if line["bound"]]
