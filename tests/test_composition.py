@@ -213,7 +213,7 @@ def test_mappings_are_compositions(kind):
             "numpy": {"Fe": np.float64(0.1) * 4, "O": np.float32(0.6)}}[kind]
     if kind == "numpy": made = {"Fe": np.int64(2), "O": np.float64(3)}
     want = featurize("Fe2O3")
-    assert featurize(made) == featurize([made]) == featurize((f for f in [made])) == want and parse_formula(made) == parse_formula("Fe2O3")
+    assert featurize(made) == featurize([made]) == featurize(f for f in [made]) == want and parse_formula(made) == parse_formula("Fe2O3")
     assert featurize(["NaCl", made, "KCl"])[1] == want and composition_keys([made])[0] == composition_keys(["Fe2O3"])[0]
     assert featurize({"Fe": 0.1, "O": 0.2}) == featurize("FeO2") == featurize(np.array("FeO2"))
 
