@@ -359,7 +359,7 @@ def check_output(path: str | Path,
     if _in_place(path):
         if not os.access(path, os.W_OK): raise InputError(f"{quoted(str(path))} cannot be written to")
         return path
-    folder = Path(os.path.realpath(path)).parent  # of what a link points to
+    folder = Path(os.path.realpath(path)).parent if path.is_symlink() else path.parent  # where a link leads
     if not folder.is_dir(): raise InputError(f"there is no folder {quoted(str(folder))} to write {path.name[:_QUOTED]} to")
     if not os.access(folder, os.W_OK): raise InputError(f"the folder {quoted(str(folder))} cannot be written to")
     return path

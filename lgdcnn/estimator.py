@@ -133,12 +133,12 @@ def _calibrate(self: LGDCNNRegressor, formulas, y) -> tuple[np.ndarray, dict]:
 def score(self: LGDCNNRegressor, formulas, y, sample_weight=None) -> float:
     "Return R^2 over the known values, averaged over targets; raises `InputError` for targets that do not fit."
     from sklearn.metrics import r2_score
-    compositions = self._inputs(formulas)
-    n = len(compositions)
+    mean = np.asarray(self.predict(formulas))
+    n = len(mean)
     several = bool(self.target_.get("names"))
     truth = check_target_table(y, n, complete=False)[0] if several else check_targets(y, n)[:, None]
     weight = check_weights(sample_weight, n)
-    mean = np.asarray(self.predict(compositions)).reshape(n, -1)
+    mean = mean.reshape(n, -1)
     if mean.shape != truth.shape:
         raise InputError(f"the model has {mean.shape[1]} targets, and {truth.shape[1]} are given: give as many")
     known = np.isfinite(truth).T

@@ -41,7 +41,8 @@ def _unmasked(y):
 def _values(y) -> np.ndarray:  # (n, ...) objects
     "Return targets as an array of what was given; a lone number is one target."
     y = _unmasked(y)
-    raw = np.asarray(y if hasattr(y, "__len__") or np.ndim(y) == 0 and not hasattr(y, "__iter__") else list(y), dtype=object)
+    drawn = hasattr(y, "__iter__") and not hasattr(y, "__len__") and not hasattr(y, "__array__")  # from a generator
+    raw = np.asarray(list(y) if drawn else y, dtype=object)
     return raw[None] if raw.ndim == 0 else raw
 
 def check_targets(y: Sequence[float],

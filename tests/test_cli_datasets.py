@@ -49,7 +49,7 @@ def test_show_draws_every_row(run):
         (("fetch", "exp_formation_enthalpy"), "unknown data set"),
         (("show", "steels"), "did you mean 'matbench_steels'"),
         (("pack", "--out", "x.npz"), "say --all"),
-        (("pack", "exp_formation_enthalpy", "--out", "nowhere/x.npz"), "no folder nowhere"),
+        (("pack", "exp_formation_enthalpy", "--out", "nowhere/x.npz"), "no folder 'nowhere'"),
         (("fetch", "mp_e_hull", "--wheel", "none.whl"), "there is no wheel at none.whl"),
     ],
 )
