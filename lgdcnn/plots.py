@@ -37,7 +37,7 @@ MODEL_LOOK = {  # name -> label, colour, marker, line style
     "l-g-dcnn": ("L-G-DCNN", "#0173b2", "o", "-"),
     "l-g-dcnn-smooth": ("L-G-DCNN, smooth fractions", "#003f7d", "o", "--"),
     "l-g-dcnn-tuned": ("L-G-DCNN, tuned", "#56a0d8", "o", "-."),
-    "l-g-dcnn-continuous": ("L-G-DCNN, continuous", "#003f7d", "o", "-."),
+    "l-g-dcnn-continuous": ("L-G-DCNN, continuous", "#003f7d", "v", "-"),
     "l-g-dcnn-joint": ("L-G-DCNN, joint", "#0a3a5c", "o", ":"),
     "dcnn-k1": ("DCNN-K1 (local)", "#de8f05", "s", "--"),
     "lstm": ("LSTM (global)", "#029e73", "^", "-."),
