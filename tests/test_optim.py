@@ -148,7 +148,7 @@ def test_the_papers_numbers():
         "name": "paper", "epochs": 300, "batch_size": 128, "learning_rate": 6e-3, "weight_decay": 0.0, "warmup": 0.3,
         "grad_clip": 0.0, "loss": "laplace", "jitter": 0.02, "average": "swa", "select": "last", "optimizer": "lamb",
         "lookahead": 6, "schedule": "triangular", "lowest_rate": 1e-4, "cycle_epochs": 20, "ema_age": 0.05,
-        "average_every": 20, "patience": 5, "batch_rule": "paper"}
+        "average_every": 20, "patience": 5, "batch_rule": "paper", "batches": "random", "resort": False}
     for n in (1, 100, 3428, 6027, 312_944):
         assert PAPER.rows_per_batch(n) == int(np.clip(2.0 ** np.round(np.log2(n) - 4), 128, 4096))
     assert (PAPER.rows_per_batch(3428), FAST.rows_per_batch(3428)) == (256, 128)
