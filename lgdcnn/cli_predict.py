@@ -50,7 +50,8 @@ class _Question:
                 found += [moved, *moved.others]
             if not found: return
             self.step()
-        if found: raise found[0].placed(0, lines.get if lines else None, found[1:])
+        further = found[1 + len(found[0].others):]  # those of the first part it names itself
+        raise found[0].placed(0, lines.get if lines else None, further)
 
     def step(self) -> None:
         "Go on to the next part; None after the last."

@@ -3,6 +3,7 @@ import gzip
 import io
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -426,3 +427,14 @@ def test_cells_that_a_spreadsheet_would_run(tmp_path, model):
         table = pd.read_csv(io.StringIO(out), dtype=str)
         assert code == 0 and table["note"].tolist() == notes and list(table)[2] == ("'=n" if safe else "=n")
         assert table.iloc[:, 2].tolist() == ["-1.5", "'@a" if safe else "@a", "ok"] and all(float(v) < 10 for v in table["prediction"])
+
+
+@pytest.mark.parametrize("chunk", [5, 1000])
+def test_every_bad_row_is_named_and_counted_once(model, tmp_path, chunk):
+    lines = ["formula", *(f"Xx{i}O" if i % 2 else "NaCl" for i in range(60))]
+    (tmp_path / "bad.csv").write_text("\n".join(lines) + "\n")
+    code, out, err = run("predict", model, "--csv", tmp_path / "bad.csv", "--chunk", chunk)
+    rows = [int(r) for r in re.findall(r"row (\d+)", err)]
+    assert (code, out) == (2, "") and rows == list(range(1, 41, 2)) and err.rstrip().endswith("and 10 more")
+    code, _, err = run("predict", model, "NaCl", "Xx1O", "Yy2")
+    assert code == 2 and err.count("Yy2") == 1
