@@ -202,7 +202,7 @@ class Supervisor:
         "Name the cells that nobody is to take any more."
         return [*self.report.failed, *self.report.set_aside]
 
-    def hear(self, worker: _Seen, told: dict) -> None:
+    def hear(self, worker, told: dict) -> None:
         "Take in what a worker says."
         cell, report = told.get("cell", ""), self.report
         match told["event"]:
@@ -228,7 +228,7 @@ class Supervisor:
         self.note(f"{cell}: failed, {why}")
         for w in self.running: w.send(json.dumps({"without": self.without()}))
 
-    def gone(self, worker: _Seen, code: int) -> None:
+    def gone(self, worker, code: int) -> None:
         "Replace a worker that died; one that left by itself has nothing left to do."
         self.running.remove(worker)
         if code == 0 or worker.told and code != 4: return

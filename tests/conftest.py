@@ -30,3 +30,15 @@ def fitted(embedded, small_config):
     from lgdcnn import LGDCNNRegressor
     formulas, y = (a[:300] for a in embedded.part("train"))
     return LGDCNNRegressor(small_config, epochs=2, verbose=False).fit(formulas, y, validation=0.2)
+
+
+@pytest.fixture(autouse=True)
+def registries_stay_as_they_are():
+    "Put networks and protocols back after a test, or a notebook, that made them small."
+    from lgdcnn.config import MODELS, PROTOCOLS
+    kept = dict(MODELS), dict(PROTOCOLS)
+    yield
+    for registry, before in zip((MODELS, PROTOCOLS), kept, strict=True):
+        if registry != before:
+            registry.clear()
+            registry.update(before)

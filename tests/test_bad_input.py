@@ -127,7 +127,7 @@ CASES |= {f"table {name}": (table(content, *args), words) for name, (content, wo
     "missing label": ("formula,gap\nFe,a\nNi,\n", "row 1: the label is missing", "--task", "classification"),
 }.items()}
 CASES |= {f"file {name}": (table(content, name=name), words) for name, (content, words) in {
-    "t.xlsx": (b"PK\x03\x04", "is a spreadsheet: save it as CSV"), "t.parquet": (b"PAR1 not really", "cannot be read as a table"),
+    "t.xlsx": (b"PK\x03\x04", "cannot be read as a table: it is no spreadsheet, or damaged"), "t.parquet": (b"PAR1 not really", "cannot be read as a table"),
     "t.csv.gz": (b"\x1f\x8bno", "cannot be read as a table"), "cut.csv.gz": (b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03", "cannot be read as a table|is empty"),
 }.items()}
 CASES |= {f"predict {name}": (table(content, *args, command="predict"), words) for name, (content, words, *args) in {
