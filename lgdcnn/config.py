@@ -243,6 +243,7 @@ PROTOCOLS = {p.name: p for p in (
     TrainConfig("fast", loss="beta-laplace"),
     TrainConfig("brief", epochs=12, learning_rate=2e-3, loss="beta-laplace"),
     TrainConfig("large", batch_size=1024, learning_rate=2e-3, loss="beta-laplace", batches="stratified"),
+    TrainConfig("medium", batch_size=256, learning_rate=2e-3, loss="beta-laplace", batches="stratified"),
     TrainConfig("large-brief", epochs=10, batch_size=256, learning_rate=2e-3, loss="beta-laplace"),
     TrainConfig("fast-laplace"),
     TrainConfig("brief-laplace", epochs=20, batch_size=256, learning_rate=2e-3),
