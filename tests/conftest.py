@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from changed import changed_files, selection
+from changed import ALWAYS, changed_files, selection
 
 ROOT = Path(__file__).resolve().parent.parent
 SECONDS = Path(__file__).with_name("seconds.csv")  # tests that take longer than one
 QUICK_TEST, QUICK_RUN = 1.0, 90.0  # seconds that one test, and all of them together, may take with --quick
+SLOW_FIXTURES = {"redrawn", "site", "benchmarks", "wheel"}  # their time falls to whichever test comes first
 
 torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else min(2, torch.get_num_threads()))
 
@@ -47,7 +48,9 @@ def pytest_collection_modifyitems(config, items):
     seconds, total = known_seconds(), {}
     for item in items: total[group_of(item)] = total.get(group_of(item), 0) + seconds.get(item.nodeid, 0.1)
     place = {group: k for k, group in enumerate(total)}
-    items.sort(key=lambda item: (-total[g := group_of(item)], place[g]))  # the last of the long ones would keep all waiting
+    quick = config.getoption("--quick")  # where what comes late is skipped
+    first = lambda item: not (quick and item.path.name in ALWAYS)
+    items.sort(key=lambda item: (first(item), -total[g := group_of(item)], place[g]))  # a long one begun last keeps all waiting
     for item in items: item.add_marker(pytest.mark.xdist_group(group_of(item)))
 
 
@@ -55,7 +58,8 @@ def keep_quick(config, items):
     "Leave the tests that a change asks for, without those that are known to take long."
     seconds, wanted = known_seconds(), selection(changed_files(ROOT), ROOT)
     asked = [i for i in items if i.path.name in wanted or i.nodeid in wanted]
-    kept = [i for i in asked if not i.get_closest_marker("slow") and seconds.get(i.nodeid, 0) <= QUICK_TEST]
+    is_slow = lambda i: i.get_closest_marker("slow") or SLOW_FIXTURES & set(i.fixturenames) or seconds.get(i.nodeid, 0) > QUICK_TEST
+    kept = [i for i in asked if i.path.name in ALWAYS or not is_slow(i)]
     config.left_out = [i.nodeid for i in asked if i not in kept]
     config.hook.pytest_deselected(items=[i for i in items if i not in kept])
     items[:] = kept
@@ -65,7 +69,8 @@ def pytest_sessionstart(session): session.config.began = time.monotonic()
 
 
 def pytest_runtest_setup(item):
-    if item.config.getoption("--quick") and time.monotonic() - item.config.began > QUICK_RUN:
+    late = item.config.getoption("--quick") and time.monotonic() - item.config.began > QUICK_RUN
+    if late and item.path.name not in ALWAYS:
         pytest.skip(f"--quick ends after {QUICK_RUN:.0f} s: make test runs all")
 
 

@@ -5,8 +5,8 @@ import subprocess
 import tomllib
 
 import pytest
-from changed import changed_files, module_of, selection
-from conftest import SECONDS, group_of
+from changed import ALWAYS, changed_files, module_of, selection
+from conftest import SECONDS, SLOW_FIXTURES, group_of
 
 NOTEBOOK = "tests/test_notebooks.py::test_notebook_runs[{}]"
 
@@ -46,7 +46,7 @@ def test_what_was_changed_is_read_from_git(tmp_path):
 
 
 def test_the_longest_come_first_and_files_stay_together(request):
-    items = request.session.items
+    items = [i for i in request.session.items if i.path.name not in ALWAYS]  # with --quick, these come before all
     seconds = {row["test"]: float(row["seconds"]) for row in csv.DictReader(SECONDS.open())}
     groups = [g for k, item in enumerate(items) if (g := group_of(item)) != (group_of(items[k - 1]) if k else None)]
     assert len(groups) == len(set(groups)), "what shares a fixture is run in one go"
@@ -69,3 +69,8 @@ def test_the_workflow_calls_the_makefile_on_the_pythons_that_are_promised(root):
     lowest = tomllib.loads((root / "pyproject.toml").read_text())["project"]["requires-python"].removeprefix(">=")
     assert pythons == [lowest, "3.12", "3.13"]
     assert not re.search(r"https?://|index-url|--index", text)
+
+
+def test_fixtures_that_take_long_are_those_of_the_tests(root):
+    text = "".join(p.read_text() for p in (root / "tests").glob("test_*.py"))
+    assert [name for name in SLOW_FIXTURES if not re.search(rf"@pytest.fixture.*\ndef {name}\(", text)] == []
