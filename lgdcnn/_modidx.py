@@ -1283,6 +1283,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'lgdcnn.table._laid_out': ('table.html#_laid_out', 'lgdcnn/table.py'),
                               'lgdcnn.table._mean_and_spread': ('table.html#_mean_and_spread', 'lgdcnn/table.py'),
                               'lgdcnn.table._of_folds': ('table.html#_of_folds', 'lgdcnn/table.py'),
+                              'lgdcnn.table._on_validation': ('table.html#_on_validation', 'lgdcnn/table.py'),
                               'lgdcnn.table._record': ('table.html#_record', 'lgdcnn/table.py'),
                               'lgdcnn.table._value': ('table.html#_value', 'lgdcnn/table.py'),
                               'lgdcnn.table.against': ('table.html#against', 'lgdcnn/table.py'),
