@@ -68,6 +68,16 @@ def keep_quick(config, items):
 def pytest_sessionstart(session): session.config.began = time.monotonic()
 
 
+def pytest_sessionfinish(session):
+    if hasattr(session.config, "workeroutput"): session.config.workeroutput["left_out"] = getattr(session.config, "left_out", [])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node, error):
+    "All processes of xdist leave out the same."
+    node.config.left_out = getattr(node, "workeroutput", {}).get("left_out", [])
+
+
 def pytest_runtest_setup(item):
     late = item.config.getoption("--quick") and time.monotonic() - item.config.began > QUICK_RUN
     if late and item.path.name not in ALWAYS:
