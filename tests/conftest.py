@@ -51,7 +51,8 @@ def pytest_collection_modifyitems(config, items):
     quick = config.getoption("--quick")  # where what comes late is skipped
     first = lambda item: not (quick and item.path.name in ALWAYS)
     items.sort(key=lambda item: (first(item), -total[g := group_of(item)], place[g]))  # a long one begun last keeps all waiting
-    for item in items: item.add_marker(pytest.mark.xdist_group(group_of(item)))
+    if config.pluginmanager.hasplugin("xdist"):
+        for item in items: item.add_marker(pytest.mark.xdist_group(group_of(item)))
 
 
 def keep_quick(config, items):
