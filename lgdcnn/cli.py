@@ -215,6 +215,8 @@ def _training_data(data: str, targets: tuple[str, ...], formula: str | None, ext
 _TRAIN_OPTIONS = [
     click.option("--architecture", default="l-g-dcnn", show_default=True, help="Which network; 'fused': networks and trees together."),
     click.option("--preset", help="Of 'fused': quick, good or best.  [good]"),
+    click.option("--checkpoint", type=click.Path(path_type=Path),
+                 help="Of 'fused': a folder that keeps members that are done; a training that was stopped goes on from it."),
     click.option("--protocol", default="fast", show_default=True, help="How it is trained."),
     click.option("--epochs", type=int, help="Instead of the protocol's own number."),
     click.option("--n-models", type=int, default=1, show_default=True, help="Networks to average."),
@@ -242,18 +244,19 @@ def _with(options):
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Where to save the model.")
 @_with(TABLE_OPTIONS)
 @_with(_TRAIN_OPTIONS)
-def train(data, target, formula, extra, task, out, separator, decimal, architecture, preset, protocol, epochs, n_models,
+def train(data, target, formula, extra, task, out, separator, decimal, architecture, preset, checkpoint, protocol, epochs, n_models,
           validation, seed, device, quiet) -> None:
     "Train on DATA (a data set's name, or a table: CSV, parquet or xlsx; - is standard input) and save the model."
     check_out(out, data)
     if architecture == "fused": preset = _fused_preset(preset, target, extra)
-    elif preset is not None: raise InputError(f"--preset {preset} is for --architecture fused: leave it out, or ask for that")
+    elif alone := next((o for o, v in (("--preset", preset), ("--checkpoint", checkpoint)) if v is not None), None):
+        raise InputError(f"{alone} is for --architecture fused: leave it out, or ask for that")
     formulas, y, held, ds, name, task, places = _training_data(data, target, formula, extra, task, separator, decimal)
     if ds and validation is not None: raise InputError(f"{data} has validation rows of its own; leave --validation out")
     from lgdcnn import FusedClassifier, FusedRegressor, LGDCNNClassifier, LGDCNNRegressor
     if preset:
         kind = FusedClassifier if task == "classification" else FusedRegressor
-        model = kind(preset, seed, device, verbose=not quiet)
+        model = kind(preset, seed, device, verbose=not quiet, checkpoint=checkpoint)
     else:
         kind = LGDCNNClassifier if task == "classification" else LGDCNNRegressor
         model = kind(architecture, protocol, epochs, n_models, seed, device, verbose=not quiet, extra=extra)
