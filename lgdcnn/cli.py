@@ -213,7 +213,8 @@ def _training_data(data: str, targets: tuple[str, ...], formula: str | None, ext
 
 # %% ../nbs/16_cli.ipynb #6c2ffb51
 _TRAIN_OPTIONS = [
-    click.option("--architecture", default="l-g-dcnn", show_default=True, help="Which network; 'fused': networks and trees together."),
+    click.option("--architecture", default="l-g-dcnn", show_default=True,
+                 help="Which network; 'fused': networks and trees together."),
     click.option("--preset", help="Of 'fused': quick, good or best.  [good]"),
     click.option("--checkpoint", type=click.Path(path_type=Path),
                  help="Of 'fused': a folder that keeps members that are done; a training that was stopped goes on from it."),
@@ -244,8 +245,8 @@ def _with(options):
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Where to save the model.")
 @_with(TABLE_OPTIONS)
 @_with(_TRAIN_OPTIONS)
-def train(data, target, formula, extra, task, out, separator, decimal, architecture, preset, checkpoint, protocol, epochs, n_models,
-          validation, seed, device, quiet) -> None:
+def train(data, target, formula, extra, task, out, separator, decimal, architecture, preset, checkpoint, protocol, epochs,
+          n_models, validation, seed, device, quiet) -> None:
     "Train on DATA (a data set's name, or a table: CSV, parquet or xlsx; - is standard input) and save the model."
     check_out(out, data)
     if architecture == "fused": preset = _fused_preset(preset, target, extra)
@@ -305,9 +306,10 @@ def _report(model, ds, out: Path) -> None:
 
 def _report_members(model, unit: str) -> None:
     "Print the validation errors of a fused model, and of its members with their weights."
-    for name, weight in zip(model.members_, model.fusion_.weights):
-        if name in model.member_errors_: _note(f"{name}: validation MAE {model.member_errors_[name]:.4g}{unit}, weight {weight:.2f}")
-    if model.metrics_: click.echo(f"validation MAE {model.metrics_['mae']:.4g}{unit} (fused, weights without the row's own part)")
+    weights = dict(zip(model.members_, model.fusion_.weights))
+    for name, error in model.member_errors_.items():
+        _note(f"{name}: validation MAE {error:.4g}{unit}, weight {weights[name]:.2f}")
+    if model.metrics_: click.echo(f"validation MAE {model.metrics_['mae']:.4g}{unit} (fused)")
 
 def _report_classes(model, ds, out: Path) -> None:
     "Print the scores of a classifier on held-out and test rows, a line each."

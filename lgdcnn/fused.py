@@ -56,7 +56,8 @@ class FusedEstimator(BaseEstimator):
 
     def _check_fitted(self) -> None:
         "Raise `NotTrainedError` before `fit` or `load`."
-        if not hasattr(self, "members_"): raise NotTrainedError("this model is not trained yet: call fit, or load a saved one")
+        if not hasattr(self, "members_"):
+            raise NotTrainedError("this model is not trained yet: call fit, or load a saved one")
 
     def _inputs(self, X, start: int = 0) -> Compositions: return read_inputs(X, (), start)
 
@@ -142,9 +143,9 @@ def fit(self: FusedEstimator,
     rows, rest, pair = hold_out(compositions, validation, lambda t, n: self._read_held(t, n, about), self.seed, read_inputs)
     if not pair and len(rest): pair = compositions[rest], values[rest]
     train, y = compositions[rows], values[rows]
+    device, n_jobs = str(resolve_device(self.device)), self.n_jobs or torch.get_num_threads()
     lesson = Lesson(self._kind, train, y, self._numeric(y, about), *(pair or (None, None)),
-                    None if len(set(weight)) < 2 else weight[rows], self.seed, str(resolve_device(self.device)), self.precision,
-                    self.n_jobs or torch.get_num_threads(), self.verbose)
+                    None if len(set(weight)) < 2 else weight[rows], self.seed, device, self.precision, n_jobs, self.verbose)
     self._begin(lesson, about)
     found = self._fit_members(members, lesson)
     self._fuse(found, lesson)
@@ -187,7 +188,8 @@ def _fuse(self: FusedRegressor, members: dict, lesson: Lesson) -> None:
     question = Question(lesson.train if lesson.held is None else lesson.held)
     means, stds, p_zero = _claims(members, self.gate_, question)
     if lesson.held is None:
-        self.fusion_ = Fusion(np.full(len(means), 1 / len(means)), self.target_std_ / stds.mean(1), self.gate_ and (1.0, 0.0))
+        equal = np.full(len(means), 1 / len(means))
+        self.fusion_ = Fusion(equal, self.target_std_ / stds.mean(1), self.gate_ and (1.0, 0.0))
         self.scores_, self.metrics_, self.member_errors_ = np.zeros(0), {}, {}
         return
     y = lesson.held_y
@@ -210,7 +212,8 @@ def _fit_gate(self: FusedRegressor, lesson: Lesson):  # a TreeMember, or None
     if not has_atom(lesson.y): return None
     try: return fit_gate(lesson)
     except Exception as e:
-        warnings.warn(f"the target is zero in many rows, but no classifier of zeros could be fitted: {_first_line(e)}", stacklevel=4)
+        warnings.warn("the target is zero in many rows, but no classifier of zeros could be fitted: "
+                      + _first_line(e), stacklevel=4)
         return None
 
 GATE = Member("trees-l2", n_trees=500)  # how large the classifier of zeros is; its kind is "class"
@@ -242,8 +245,8 @@ def predict(self: FusedRegressor,
     median, std = self._predicted(self._question(formulas))
     if not (return_std or raw_std): return median
     if return_std and not raw_std and not len(self.scores_):
-        warnings.warn("no rows were held out, so the standard deviation is that of the target at best: fit with some held out, "
-                      "or ask for raw_std to say that it is meant", stacklevel=2)
+        warnings.warn("no rows were held out, so the standard deviation is that of the target at best: fit with some held "
+                      "out, or ask for raw_std to say that it is meant", stacklevel=2)
     return median, std if raw_std else std * self.std_factor_
 
 @patch
@@ -290,7 +293,8 @@ def save(self: FusedEstimator, path: str | Path) -> Path:
     "Write the whole model to one file; raises `InputError` if there can be none."
     facts = self._facts()
     parts = [*self.members_.values(), *([self.gate_] if facts["gate_part"] else [])]
-    return write_joined(path, self._file_kind, [part_of(m) for m in parts], facts, {"scores": torch.from_numpy(self.scores_)})
+    tensors = {"scores": torch.from_numpy(self.scores_)}
+    return write_joined(path, self._file_kind, [part_of(m) for m in parts], facts, tensors)
 
 # %% ../nbs/09j_fused.ipynb #4468a78e
 def _read_fusion(facts: dict) -> Fusion:
@@ -365,7 +369,8 @@ def _fuse(self: FusedClassifier, members: dict, lesson: Lesson) -> None:
     n, self.scores_, self.metrics_, self.member_errors_ = len(members), np.zeros(0), {}, {}
     weights = np.full(n, 1 / n)
     if lesson.held is not None:
-        shares, truth = self._shares(Question(lesson.held), members), self._numeric(lesson.held_y, {"classes_": self.classes_})
+        shares = self._shares(Question(lesson.held), members)
+        truth = self._numeric(lesson.held_y, {"classes_": self.classes_})
         hit = np.stack([1 - truth, truth], 1) if truth.ndim == 1 else truth
         weights = learn_shares(hit, shares)
         self.metrics_ = self._metrics(truth, np.tensordot(weights, shares, 1))
