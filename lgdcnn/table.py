@@ -51,7 +51,7 @@ def _record(rows: list[RunRow]) -> dict:
             "code": "mixed" if mixed_code(rows) else "",
             "mae": value if regression else None, "mae_std": std if regression else None, "unit": first.unit,
             "spread_over": over, "folds": folds, "of_folds": _of_folds(rows), "metric": METRIC[first.task],
-            "value": value, "mae_new": None,
+            "value": value, "val": _mean_and_spread(rows, "val")[0], "mae_new": None,
             "mae_without_pure": _mean_and_spread(rows, "test_without_pure")[0] if regression else None,
             "published_lgdcnn": known.get("lgdcnn"), "published_best": known.get("best"),
             "published_best_model": known.get("best_model", ""), "winner": "", "projected_seconds": None}
@@ -65,6 +65,13 @@ def _is_whole(entries: list) -> bool:
     if isinstance(first, dict): return first["folds"] == first["of_folds"]
     return len({e.fold for e in entries}) == _of_folds(entries)
 
+def _on_validation(entries: list) -> float:  # lower is better
+    "Return the error on validation rows; classes have a negative ROC-AUC."
+    first = entries[0]
+    value, metric = (first["val"], first["metric"]) if isinstance(first, dict) else \
+        (_mean_and_spread(entries, "val")[0], METRIC[first.task])
+    return np.inf if value is None else value if metric == "mae" else -value
+
 def leading(entries: Iterable,  # runs, or records of `comparison`
             model: str = MAIN,
             protocol: str | None = None,  # this one instead
@@ -76,7 +83,7 @@ def leading(entries: Iterable,  # runs, or records of `comparison`
             found.setdefault(_value(e, "dataset"), {}).setdefault(_value(e, "protocol"), []).append(e)
     known = [protocol] if protocol else MAIN_PROTOCOLS
     groups = [[of[p] for p in known if p in of] for of in found.values()]
-    return [e for g in groups if g for e in next(filter(_is_whole, g), g[0])]
+    return [e for g in groups if g for e in min(filter(_is_whole, g), key=_on_validation, default=g[0])]
 
 # %% ../nbs/12g_table.ipynb #348f7ed3
 def competing(records: list[dict],  # of `comparison`
@@ -127,7 +134,7 @@ def with_empty(records: list[dict],  # of `comparison`
             protocol = "fast" if name in small else "brief"  # the one that the plan begins with
             cost = sum(projected_seconds(Cell(name, k, model, protocol, 0), rows, device)[0] for k in range(n_folds(name)))
             known = published().get(name, {})
-            nothing = dict.fromkeys(("mae", "mae_std", "value", "mae_new", "mae_without_pure"))
+            nothing = dict.fromkeys(("mae", "mae_std", "value", "val", "mae_new", "mae_without_pure"))
             empty.append({"dataset": name, "model": model, "protocol": protocol, "n_runs": 0, **nothing, "unit": "",
                           "code": "", "spread_over": "", "folds": 0, "of_folds": n_folds(name), "metric": METRIC[task],
                           "published_lgdcnn": known.get("lgdcnn"),
