@@ -294,6 +294,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'lgdcnn.cli_benchmark._scheduled': ('cli_benchmark.html#_scheduled', 'lgdcnn/cli_benchmark.py'),
                                       'lgdcnn.cli_benchmark.benchmark': ('cli_benchmark.html#benchmark', 'lgdcnn/cli_benchmark.py'),
                                       'lgdcnn.cli_benchmark.card': ('cli_benchmark.html#card', 'lgdcnn/cli_benchmark.py'),
+                                      'lgdcnn.cli_benchmark.fuse': ('cli_benchmark.html#fuse', 'lgdcnn/cli_benchmark.py'),
                                       'lgdcnn.cli_benchmark.matbench_export': ( 'cli_benchmark.html#matbench_export',
                                                                                 'lgdcnn/cli_benchmark.py'),
                                       'lgdcnn.cli_benchmark.merge': ('cli_benchmark.html#merge', 'lgdcnn/cli_benchmark.py'),
