@@ -1352,6 +1352,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'lgdcnn.table_plots': { 'lgdcnn.table_plots._block': ('table_plots.html#_block', 'lgdcnn/table_plots.py'),
                                     'lgdcnn.table_plots._cells_of': ('table_plots.html#_cells_of', 'lgdcnn/table_plots.py'),
                                     'lgdcnn.table_plots._spread_of': ('table_plots.html#_spread_of', 'lgdcnn/table_plots.py'),
+                                    'lgdcnn.table_plots.blend_plot': ('table_plots.html#blend_plot', 'lgdcnn/table_plots.py'),
                                     'lgdcnn.table_plots.coverage_plot': ('table_plots.html#coverage_plot', 'lgdcnn/table_plots.py'),
                                     'lgdcnn.table_plots.dense_parity': ('table_plots.html#dense_parity', 'lgdcnn/table_plots.py'),
                                     'lgdcnn.table_plots.elements_plot': ('table_plots.html#elements_plot', 'lgdcnn/table_plots.py'),

@@ -52,6 +52,8 @@ MODEL_LOOK = {  # name -> label, colour, marker, line style
     "gradient-boosting": ("boosted trees, Magpie", "#737373", "H", ":"),
     "random-forest-magpie": ("random forest, Magpie", "#a6a6a6", "8", ":"),
     "nearest-neighbour": ("nearest compound", "#bdbdbd", "*", ":"),
+    "ensemble": ("L-G-DCNN, seeds together", "#56a0d8", "s", "-"),
+    "fused": ("networks and trees, fused", "#d55e00", "D", "-"),
     "mean": ("mean of training set", "#ece133", "v", ":"),
 }
 
