@@ -198,21 +198,25 @@ def rates(points: list[tuple[str, int, int]],  # (way, batch, processes)
           seconds: float = 0.7,  # of one measurement
          ) -> list[dict]:
     "Measure rows per second at several points, as many as time allows."
-    crew, lines, ready, longest = _Crew(max(n for *_, n in points), task), [], {}, 0.0
+    crew, lines, ready, longest = _Crew(max(n for *_, n in points), task), [], {}, {"made": 0.0, "measured": 0.0}
     try:
         for way, batch, n in points:
             def line(value, note="", point=(way, batch, n)): lines.append(_rate(value, *point, note))
-            if time.monotonic() + longest > end: line(None, "left out: no time"); continue
+            new = ready.get((way, batch), 0) < n  # steps are made once for a batch and a way, and measured by one and all
+            if time.monotonic() + longest["measured"] + new * longest["made"] > end:
+                line(None, "left out: no time"); continue
             began = time.monotonic()
-            if ready.get((way, batch), 0) < n:
+            if new:
                 answers, ready = crew.order(n, {"way": way, "batch": batch}, end), {(way, batch): n}
                 why = next((a.get("error") or a["refused"] for a in answers if a.get("error") or a.get("refused")), "")
                 if why or len(answers) < n: line(None, why or "left out: no time"); ready = {}; continue
+                if lines: longest["made"] = max(longest["made"], time.monotonic() - began)  # at first it is the start, too
+            began = time.monotonic()
             answers = crew.order(n, {"seconds": seconds}, end)
             why = next((a["error"] for a in answers if "error" in a), "")
             if why or len(answers) < n: line(None, why or "left out: no time"); ready = {}; continue
             line(sum(a["rows"] / a["took"] for a in answers))
-            longest = max(longest, time.monotonic() - began)
+            longest["measured"] = max(longest["measured"], time.monotonic() - began)
     finally: crew.close()
     return lines
 

@@ -135,14 +135,19 @@ def show(name: str, form: str) -> None:
 @click.argument("names", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="All 31 benchmarks.")
 @click.option("--out", required=True, type=click.Path(), help="The file to write, like benchmarks.npz.")
-def pack(names: tuple, everything: bool, out: str) -> None:
+@click.option("--formulas/--no-formulas", default=True, show_default=True,
+              help="Keep the formulas as text; networks do without, trees and other baselines need them.")
+def pack(names: tuple, everything: bool, out: str, formulas: bool) -> None:
     "Write arrays and splits of data sets into one file that trains where there is only torch and numpy."
+    from dataclasses import replace
+
     from lgdcnn.cli import check_out, out_file
     from lgdcnn.datasets import list_datasets, load_dataset
     from lgdcnn.packing import write_pack
     wanted = _choice(names, everything, list_datasets())
     check_out(out)
     with out_file(out) as path:
-        write_pack(path, (load_dataset(n, note=_note).to_arrays() for n in wanted))
+        sets = (load_dataset(n, note=_note).to_arrays() for n in wanted)
+        write_pack(path, sets if formulas else (replace(s, formulas=None) for s in sets))
         said = f"{len(wanted)} data sets, {path.stat().st_size / 1e6:.1f} MB: {out}"
     click.echo(said, err=out == "-")

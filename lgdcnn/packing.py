@@ -87,7 +87,16 @@ def check_unfolded(path: Path, z,  # what `np.load` opened
 
 # %% ../nbs/02c_packing.ipynb #9a31adb5
 _HEAD = ("name", "property", "unit", "task")
-_FORMAT = "lgdcnn-pack-1"
+_FORMATS = "lgdcnn-pack-1", "lgdcnn-pack-2"  # the second has columns that stand for another's
+
+def _once(arrays: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    "Keep one of equal columns; the rest become names of those that are kept."
+    kept, seen, alike = {}, {}, {}
+    for name, column in arrays.items():
+        digest = array_digest({"": column})
+        if digest in seen: alike[name] = seen[digest]
+        else: kept[name], seen[digest] = column, name
+    return kept, alike
 
 def write_pack(path: str | Path,  # the file to write; its folder must exist
                sets: Iterable[ArraySet],  # with different names
@@ -98,27 +107,33 @@ def write_pack(path: str | Path,  # the file to write; its folder must exist
         columns = _columns(s)
         heads.append({k: getattr(s, k) for k in _HEAD} | {"sha256": array_digest(columns)})
         arrays |= {f"{s.name}/{key}": column for key, column in columns.items()}
-    contents = json.dumps({"format": _FORMAT, "sets": heads})
+    arrays, alike = _once(arrays)
+    contents = json.dumps({"format": _FORMATS[bool(alike)], "sets": heads} | ({"alike": alike} if alike else {}))
     buffer = io.BytesIO()
     np.savez_compressed(buffer, contents=np.frombuffer(contents.encode(), dtype=np.uint8), **arrays)
     return write_atomic(path, buffer.getvalue())
 
 # %% ../nbs/02c_packing.ipynb #c9e2271a
-def _read_heads(path: Path) -> dict[str, dict]:
-    "Read name, property, unit and task of each set in a pack."
+def _read_contents(path: Path) -> dict:
+    "Read the table of contents of a pack."
     with np.load(path, allow_pickle=False) as z:
         check_unfolded(path, z, 100)  # what is a table unfolds to a few times its size, what is a trap to a thousand
         contents = json.loads(z["contents"].tobytes())
-    if contents["format"] != _FORMAT: raise ValueError(f"format {contents['format']!r}")
+    if contents["format"] not in _FORMATS: raise ValueError(f"format {contents['format']!r}")
+    return contents
+
+def _heads(contents: dict) -> dict[str, dict]:
+    "Return name, property, unit and task of each set, by name."
     return {h["name"]: h for h in contents["sets"]}
 
 def _read_pack(path: Path, names) -> dict[str, ArraySet]:
     "Read sets from a pack; raises whatever numpy and zipfile raise."
-    heads = _read_heads(path)
+    contents = _read_contents(path)
+    heads, alike = _heads(contents), contents.get("alike", {})
     with np.load(path, allow_pickle=False) as z:
         for name in names or (): choose(name, heads, "data set of this pack")
-        keys = {n: [k for k in z.files if k.startswith(f"{n}/")] for n in (names or heads)}
-        return {n: _checked(heads[n], {k.split("/")[-1]: z[k] for k in keys[n]}) for n in keys}
+        keys = {n: [k for k in (*z.files, *alike) if k.startswith(f"{n}/")] for n in (names or heads)}
+        return {n: _checked(heads[n], {k.split("/")[-1]: z[alike.get(k, k)] for k in keys[n]}) for n in keys}
 
 def _checked(head: dict, columns: dict[str, np.ndarray]) -> ArraySet:
     "Rebuild a set whose columns are those that were written."
@@ -145,7 +160,7 @@ def _check_pack(path: Path) -> list[str]:
     "Read a pack to its end, and return the names in it."
     with zipfile.ZipFile(path) as z:
         if bad := z.testzip(): raise ValueError(f"{bad} is not what was written")
-    return list(_read_heads(path))
+    return list(_heads(_read_contents(path)))
 
 def check_pack(path: str | Path) -> list[str]:  # names of its data sets
     "Compare all of a pack with its checksums before work begins; raises `InputError` as `load_pack` does."
