@@ -15,6 +15,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from .config import InputError, TrainConfig, choose
 from .features import FEATURES
 from .tables import check_formulas, check_targets
+from .trees import TREES, Trees, load_lightgbm
 
 # %% ../nbs/11_baselines.ipynb #fa47392f
 class Mean(RegressorMixin, BaseEstimator):
@@ -96,12 +97,9 @@ class LightGBM(GradientBoosting):
         self.n_jobs = n_jobs
 
     def _make(self):
-        try: from lightgbm import LGBMRegressor
-        except (ImportError, OSError) as e:  # OSError: the wheel expects the system's OpenMP library
-            raise InputError(f"LightGBM cannot be loaded ({e}): pip install 'lgdcnn[peers]', "
-                             "or use 'gradient-boosting'") from None
-        return LGBMRegressor(n_estimators=self.n_trees, learning_rate=self.learning_rate, random_state=self.seed,
-                             n_jobs=self.n_jobs, deterministic=True, force_row_wise=True, verbose=-1)
+        make = load_lightgbm().LGBMRegressor
+        return make(n_estimators=self.n_trees, learning_rate=self.learning_rate, random_state=self.seed,
+                    n_jobs=self.n_jobs, deterministic=True, force_row_wise=True, verbose=-1)
 
 # %% ../nbs/11_baselines.ipynb #657c001e
 ELEMNET_PROTOCOL = TrainConfig("elemnet", epochs=100, batch_size=32, learning_rate=5e-4, weight_decay=0.0,
@@ -150,4 +148,5 @@ BASELINES = {
     "gradient-boosting": GradientBoosting,
     "lightgbm": LightGBM,
     "elemnet": ElemNet,
+    **{f"trees-{kind}": partial(Trees, kind) for kind in TREES},
 }

@@ -23,7 +23,7 @@ from .layers import CompositionTensors
 from .losses import LOSSES
 from .models import build_model, n_parameters
 from .packing import ArraySet
-from .plan import check_model, family, models, networks
+from .plan import CLASSES_ONLY, check_model, family, models, networks
 from .registry import cards
 from .results import Cell, Predictions, RunRow, code_version
 from .saved_networks import save_network
@@ -40,6 +40,7 @@ def impossible(cell: Cell) -> str:  # the reason, or ""
     except InputError as e: return str(e)
     classes = cell.dataset in cards() and cards()[cell.dataset].task == "classification"
     if classes and cell.model in networks() and "bce" not in LOSSES: return "networks have no loss for classes yet"
+    if not classes and cell.model in CLASSES_ONLY: return f"{cell.model} is for classes"
     return ""
 
 # %% ../nbs/12e_runs.ipynb #0e650247
