@@ -776,6 +776,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'lgdcnn.fused_rows._forget': ('fused_rows.html#_forget', 'lgdcnn/fused_rows.py'),
                                    'lgdcnn.fused_rows._put': ('fused_rows.html#_put', 'lgdcnn/fused_rows.py'),
                                    'lgdcnn.fused_rows._same': ('fused_rows.html#_same', 'lgdcnn/fused_rows.py'),
+                                   'lgdcnn.fused_rows._sides': ('fused_rows.html#_sides', 'lgdcnn/fused_rows.py'),
                                    'lgdcnn.fused_rows.crossed': ('fused_rows.html#crossed', 'lgdcnn/fused_rows.py'),
                                    'lgdcnn.fused_rows.differences': ('fused_rows.html#differences', 'lgdcnn/fused_rows.py'),
                                    'lgdcnn.fused_rows.fuse': ('fused_rows.html#fuse', 'lgdcnn/fused_rows.py'),
