@@ -28,8 +28,9 @@ from .table_views import gaps, ratios
 # %% ../nbs/12l_standing.ipynb #18a720a5
 def is_new(data: ArraySet, fold: int) -> np.ndarray:  # (n_test,) of bool
     "Tell which test rows of a fold have a composition that is in neither training nor validation rows."
-    keys, split = composition_keys(data.compositions), data.splits[fold]
-    return ~np.isin(keys[split.test], np.concatenate([keys[split.train], keys[split.val]]))
+    rows = data.splits[fold]
+    seen = {*composition_keys(data.compositions[rows.train]), *composition_keys(data.compositions[rows.val])}
+    return np.array([k not in seen for k in composition_keys(data.compositions[rows.test])], dtype=bool)
 
 def by_novelty(data: ArraySet, errors: dict[int, np.ndarray],  # of `table.fold_errors`
               ) -> dict:  # n_new, mae_new, n_seen, mae_seen; None without rows
