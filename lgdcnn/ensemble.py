@@ -273,8 +273,8 @@ def embed(self: CompositionEstimator, formulas, layer: str = "output"):  # ((N, 
 
 # %% ../nbs/08g_ensemble.ipynb #a385f4b9
 @patch
-def save(self: CompositionEstimator, path: str | Path) -> Path:
-    "Write the trained networks to one file; raises `InputError` if there can be none."
+def _facts(self: CompositionEstimator) -> dict:
+    "Return what a file says beside the weights."
     self._check_fitted()
     plain = lambda a: a.tolist() if isinstance(a, np.ndarray) else a
     facts = {"kind": self._kind, "model": self.config_.to_file(), "train": self.train_config_.to_file(),
@@ -282,7 +282,12 @@ def save(self: CompositionEstimator, path: str | Path) -> Path:
              "n_train": self.n_train_, "fingerprint": self.fingerprint_, "validation": self.metrics_,
              "seed": int(self.seed), "history": self.history_, "classes": plain(getattr(self, "classes_", None)),
              "elements": self.elements_, "smallest_fraction": self.smallest_fraction_}
-    if self.extra_.names: facts["extra"] = self.extra_.to_dict()
+    return facts | ({"extra": self.extra_.to_dict()} if self.extra_.names else {})
+
+@patch
+def save(self: CompositionEstimator, path: str | Path) -> Path:
+    "Write the trained networks to one file; raises `InputError` if there can be none."
+    facts = self._facts()
     return write_model(path, self.networks_, {"scores": torch.from_numpy(self.scores_)}, facts)
 
 # %% ../nbs/08g_ensemble.ipynb #769b5bae
