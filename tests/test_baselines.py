@@ -22,10 +22,11 @@ def loadable(name):
     return True
 
 
-NAMES = [pytest.param(n, marks=pytest.mark.skipif(not loadable("lightgbm"), reason="LightGBM is an extra")) if n == "lightgbm"
-         else n for n in BASELINES]
+NAMES = [pytest.param(n, marks=pytest.mark.skipif(not loadable("lightgbm"), reason="LightGBM is an extra"))
+         if n == "lightgbm" or n.startswith("trees-") else n for n in BASELINES if n != "trees-class"]  # of numbers
 SMALL = {"mean": {}, "nearest-neighbour": {}, "random-forest": {"n_trees": 5}, "random-forest-magpie": {"n_trees": 5},
-         "gradient-boosting": {"n_trees": 5}, "lightgbm": {"n_trees": 5}, "elemnet": {"epochs": 1, "device": "cpu"}}
+         "gradient-boosting": {"n_trees": 5}, "lightgbm": {"n_trees": 5}, "elemnet": {"epochs": 1, "device": "cpu"},
+         **{f"trees-{kind}": {"n_trees": 5} for kind in ("l1", "l2", "extra")}}
 
 
 def text(p, factor=1):
