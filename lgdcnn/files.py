@@ -78,7 +78,8 @@ def write_model(path: str | Path,
     path = check_output(path)
     facts = {"format": FORMAT, "sha256": 64 * "0", "lgdcnn": __version__, "torch": str(torch.__version__),
              "n_models": len(networks), **facts}
-    try: return write_atomic(path, summed(to_bytes({**weights_of(networks), **tensors}, {"lgdcnn": json.dumps(facts, allow_nan=True)})))
+    data = to_bytes({**weights_of(networks), **tensors}, {"lgdcnn": json.dumps(facts, allow_nan=True)})
+    try: return write_atomic(path, summed(data))
     except OSError as e: raise InputError(f"{str(path)!r} cannot be written ({e.strerror}): choose another place") from None
 
 # %% ../nbs/08f_files.ipynb #7e00372b
