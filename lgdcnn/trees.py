@@ -22,7 +22,7 @@ from .tables import check_formulas, check_targets
 _BOOSTED = {"num_leaves": 31, "feature_fraction": 0.2, "min_data_in_leaf": 5, "bagging_fraction": 0.7, "bagging_freq": 1,
             "max_bin": 63}
 TREES = {  # chosen on training and validation rows, see nbs/benchmarks/trees.ipynb
-    "l1": {**_BOOSTED, "objective": "l1", "n_trees": 1500, "learning_rate": 0.05, "extra_trees": True},
+    "l1": {**_BOOSTED, "objective": "l1", "n_trees": 3000, "learning_rate": 0.02},
     "l2": {**_BOOSTED, "objective": "l2", "n_trees": 1500, "learning_rate": 0.02},
     "extra": {"n_trees": 100, "max_features": 0.3, "min_samples_leaf": 1},  # scikit-learn's names
     "class": {**_BOOSTED, "objective": "binary", "n_trees": 500, "learning_rate": 0.02},
