@@ -10,11 +10,12 @@ __version__ = "0.1.0"
 
 # %% ../nbs/17_package.ipynb #001ef273
 _HOME = {"LGDCNNRegressor": "estimator", "LGDCNNClassifier": "classifier", "load_model": "classifier",
+         "FusedRegressor": "fused", "FusedClassifier": "fused",
          "load_dataset": "datasets", "list_datasets": "datasets",
          "Applicability": "applicability", "CrossConformal": "cross_conformal",
          "parse_formula": "composition", "FormulaError": "composition", "InputError": "config"}
 _MODULES = ("applicability", "baselines", "cecv", "classifier", "composition", "config", "cross_conformal", "datasets",
-            "elements", "estimator", "explanation", "figures", "models", "plots",
+            "elements", "estimator", "explanation", "figures", "fused", "fusion", "members", "models", "plots",
             "response", "training", "trust_plots", "uncertainty")
 
 def __getattr__(name: str):

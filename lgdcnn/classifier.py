@@ -86,9 +86,12 @@ def _calibrate(self: LGDCNNClassifier, formulas, y) -> tuple[np.ndarray, dict]:
     return np.zeros(0), {name: metric(y, p[:, 1]) for name, metric in CLASS_METRICS.items()}
 
 # %% ../nbs/09g_classifier.ipynb #dbb699a4
-def load_model(path: str | Path, device: str = "auto") -> CompositionEstimator:
-    "Read a saved regressor or classifier; raises `InputError` if the file is missing, damaged or newer."
+def load_model(path: str | Path, device: str = "auto"):  # a fitted estimator of the kind that was saved
+    "Read a saved regressor or classifier, of networks or fused; raises `InputError` if it is missing, damaged or newer."
     kind = model_kind(path)
     for known in (LGDCNNRegressor, LGDCNNClassifier):
         if kind == known._kind: return known.load(path, device)
+    if kind in ("fused-regressor", "fused-classifier"):
+        from lgdcnn import fused  # stands below, and is needed for such files alone
+        return (fused.FusedRegressor if kind == "fused-regressor" else fused.FusedClassifier).load(path, device)
     raise InputError(f"{str(path)!r} holds a {str(kind)[:40]!r}, which this version does not know: update lgdcnn")

@@ -213,7 +213,11 @@ def _training_data(data: str, targets: tuple[str, ...], formula: str | None, ext
 
 # %% ../nbs/16_cli.ipynb #6c2ffb51
 _TRAIN_OPTIONS = [
-    click.option("--architecture", default="l-g-dcnn", show_default=True, help="Which network."),
+    click.option("--architecture", default="l-g-dcnn", show_default=True,
+                 help="Which network; 'fused': networks and trees together."),
+    click.option("--preset", help="Of 'fused': quick, good or best.  [good]"),
+    click.option("--checkpoint", type=click.Path(path_type=Path),
+                 help="Of 'fused': a folder that keeps members that are done; a training that was stopped goes on from it."),
     click.option("--protocol", default="fast", show_default=True, help="How it is trained."),
     click.option("--epochs", type=int, help="Instead of the protocol's own number."),
     click.option("--n-models", type=int, default=1, show_default=True, help="Networks to average."),
@@ -241,19 +245,40 @@ def _with(options):
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Where to save the model.")
 @_with(TABLE_OPTIONS)
 @_with(_TRAIN_OPTIONS)
-def train(data, target, formula, extra, task, out, separator, decimal, architecture, protocol, epochs, n_models,
-          validation, seed, device, quiet) -> None:
+def train(data, target, formula, extra, task, out, separator, decimal, architecture, preset, checkpoint, protocol, epochs,
+          n_models, validation, seed, device, quiet) -> None:
     "Train on DATA (a data set's name, or a table: CSV, parquet or xlsx; - is standard input) and save the model."
     check_out(out, data)
+    if architecture == "fused": preset = _fused_preset(preset, target, extra)
+    elif alone := next((o for o, v in (("--preset", preset), ("--checkpoint", checkpoint)) if v is not None), None):
+        raise InputError(f"{alone} is for --architecture fused: leave it out, or ask for that")
     formulas, y, held, ds, name, task, places = _training_data(data, target, formula, extra, task, separator, decimal)
     if ds and validation is not None: raise InputError(f"{data} has validation rows of its own; leave --validation out")
-    from lgdcnn import LGDCNNClassifier, LGDCNNRegressor
-    kind = LGDCNNClassifier if task == "classification" else LGDCNNRegressor
-    model = kind(architecture, protocol, epochs, n_models, seed, device, verbose=not quiet, extra=extra)
+    from lgdcnn import FusedClassifier, FusedRegressor, LGDCNNClassifier, LGDCNNRegressor
+    if preset:
+        kind = FusedClassifier if task == "classification" else FusedRegressor
+        model = kind(preset, seed, device, verbose=not quiet, checkpoint=checkpoint)
+    else:
+        kind = LGDCNNClassifier if task == "classification" else LGDCNNRegressor
+        model = kind(architecture, protocol, epochs, n_models, seed, device, verbose=not quiet, extra=extra)
     with _warnings_as_notes(), naming_lines(places): model.fit(formulas, y, held or validation)
     model.target_ |= {"name": name, "unit": ds.unit if ds else ""}
     with out_file(out) as path: model.save(path)
     with _redirected(str(out) == "-"): _report(model, ds, out)
+
+def _fused_preset(preset: str | None, targets: tuple[str, ...], extra: tuple[str, ...]) -> str:
+    "Return the preset of a fused model; raises `InputError` for options that only a network has."
+    from lgdcnn.config import choose
+    from lgdcnn.members import PRESETS
+    context = click.get_current_context()
+    for name in ("protocol", "epochs", "n_models"):
+        if context.get_parameter_source(name).name == "COMMANDLINE":
+            option = f"--{name.replace('_', '-')}"
+            raise InputError(f"{option} is of a network, and the members of a fused model have their own: leave it out")
+    if extra: raise InputError(f"a fused model reads formulas alone: leave --extra {extra[0]} out, or train a network")
+    if len(targets) > 1: raise InputError("a fused model learns one target: give --target once, and train one for each")
+    choose(preset or "good", PRESETS, "preset")
+    return preset or "good"
 
 @contextmanager
 def _redirected(to_stderr: bool):
@@ -265,10 +290,11 @@ def _report(model, ds, out: Path) -> None:
     "Print the errors of a trained model, a line each."
     if model._kind == "classifier": return _report_classes(model, ds, out)
     unit = f" {ds.unit}" if ds else ""
+    if hasattr(model, "fusion_"): _report_members(model, unit)
     names = model.target_.get("names")
     for k, name in enumerate(names if names and model.metrics_ else ()):
         click.echo(f"validation MAE of {name} {model.metrics_['mae'][k]:.4g}")
-    if "val_mae" in model.history_[0][-1] and not names:
+    if hasattr(model, "history_") and "val_mae" in model.history_[0][-1] and not names:
         maes = [h[-1]["val_mae"] for h in model.history_]
         click.echo(f"validation MAE {sum(maes) / len(maes):.4g}{unit} (mean of {len(maes)} network(s))")
     if ds:
@@ -277,6 +303,13 @@ def _report(model, ds, out: Path) -> None:
     n = len(model.scores_)
     if n < 9: _note(f"only {n} rows were held out, too few for 90 % intervals (see --validation)")
     _note(f"saved {out}")
+
+def _report_members(model, unit: str) -> None:
+    "Print the validation errors of a fused model, and of its members with their weights."
+    weights = dict(zip(model.members_, model.fusion_.weights))
+    for name, error in model.member_errors_.items():
+        _note(f"{name}: validation MAE {error:.4g}{unit}, weight {weights[name]:.2f}")
+    if model.metrics_: click.echo(f"validation MAE {model.metrics_['mae']:.4g}{unit} (fused)")
 
 def _report_classes(model, ds, out: Path) -> None:
     "Print the scores of a classifier on held-out and test rows, a line each."

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['STRENGTH', 'ZERO_SHARE', 'laplace_cdf', 'laplace_quantile', 'mixture_quantile', 'mixture_median', 'mixture_std',
-           'member_spread', 'learn_weights', 'has_atom', 'zero_gate', 'zero_probability', 'Fusion', 'learn_fusion',
-           'cross_fitted']
+           'member_spread', 'learn_weights', 'has_atom', 'zero_gate', 'zero_probability', 'learn_shares', 'Fusion',
+           'learn_fusion', 'cross_fitted']
 
 # %% ../nbs/09i_fusion.ipynb #1d4d79be
 from typing import NamedTuple
@@ -108,6 +108,15 @@ def _objective(w: np.ndarray, e: np.ndarray, pull: float) -> tuple[float, np.nda
     size, off = np.sqrt(r ** 2 + _ROUNDED ** 2), w - 1 / len(w)
     return size.mean() + pull * off @ off, e @ (r / size) / len(r) + 2 * pull * off
 
+def _on_simplex(objective, e: np.ndarray, pull: float) -> np.ndarray:  # (M,)
+    "Minimise over weights that are not negative and add to one."
+    from scipy.optimize import minimize
+    found = minimize(objective, np.full(len(e), 1 / len(e)), (e, pull), jac=True, method="SLSQP", bounds=[(0, 1)] * len(e),
+                     constraints={"type": "eq", "fun": lambda w: w.sum() - 1, "jac": np.ones_like},
+                     options={"ftol": 1e-12, "maxiter": 500})
+    w = np.maximum(found.x, 0)
+    return w / w.sum()
+
 def learn_weights(y: np.ndarray,  # (n,) held-out values
                   means: np.ndarray,  # (M, n)
                   stds: np.ndarray,  # (M, n); checked, and no part of the criterion
@@ -115,16 +124,11 @@ def learn_weights(y: np.ndarray,  # (n,) held-out values
                   zero: np.ndarray | None = None,  # (n,) probability of zero: rows of more than ½ are the gate's affair
                  ) -> np.ndarray:  # (M,), not negative, sum 1
     "Choose weights of low held-out error, the nearer to equal the fewer rows there are."
-    from scipy.optimize import minimize
     means, _, equal, zero = _check_members(means, stds, None, zero)
     e = (means - np.asarray(y, dtype=np.float64))[:, zero <= 0.5]
     scale = np.abs(e.mean(0)).mean() if e.shape[1] else 0.0
     if len(e) == 1 or not scale: return equal
-    found = minimize(_objective, equal, (e / scale, strength * len(e) / e.shape[1]), jac=True, method="SLSQP",
-                     bounds=[(0, 1)] * len(e), options={"ftol": 1e-12, "maxiter": 500},
-                     constraints={"type": "eq", "fun": lambda w: w.sum() - 1, "jac": np.ones_like})
-    w = np.maximum(found.x, 0)
-    return w / w.sum()
+    return _on_simplex(_objective, e / scale, strength * len(e) / e.shape[1])
 
 # %% ../nbs/09i_fusion.ipynb #9ad5ad5c
 ZERO_SHARE, _FEWEST_ZEROS = 0.05, 20  # chosen here: fewer zeros teach no classifier
@@ -155,6 +159,22 @@ def zero_gate(is_zero: np.ndarray,  # (n,) bool, of held-out rows
 def zero_probability(p: np.ndarray, gate: tuple[float, float]) -> np.ndarray:
     "Correct what the classifier says."
     return 0.5 + 0.5 * np.tanh((gate[0] * _logit(p) + gate[1]) / 2)
+
+# %% ../nbs/09i_fusion.ipynb #55651353
+def _squares(w: np.ndarray, e: np.ndarray, pull: float) -> tuple[float, np.ndarray]:  # value, gradient
+    "Return the mean square of the weighted mean, and the pull towards equal weights."
+    r, off = w @ e, w - 1 / len(w)
+    return r @ r / len(r) + pull * off @ off, 2 * e @ r / len(r) + 2 * pull * off
+
+def learn_shares(hit: np.ndarray,  # (n, k) 1 for the class that a held-out row is, else 0
+                 shares: np.ndarray,  # (M, n, k) the members' probabilities
+                 strength: float = STRENGTH) -> np.ndarray:  # (M,), not negative, sum 1
+    "Choose weights of low Brier score, the nearer to equal the fewer rows there are."
+    m, n = len(shares), len(hit)
+    e = (np.asarray(shares, dtype=np.float64) - hit).reshape(m, -1)
+    scale = np.sqrt((e.mean(0) ** 2).mean()) if n else 0.0
+    if m == 1 or not scale: return np.full(m, 1 / m)
+    return _on_simplex(_squares, e / scale, strength * m / n)
 
 # %% ../nbs/09i_fusion.ipynb #a17ecf7a
 class Fusion(NamedTuple):

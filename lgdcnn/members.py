@@ -64,11 +64,10 @@ class Member(Config):
         if self.width is not None: model = model.replace(d_model=self.width, conv_width=min(self.width, model.conv_width))
         return model, train if self.epochs is None else train.replace(epochs=self.epochs)
 
-# %% ../nbs/09ia_members.ipynb #671e6dc5
-_FEW = (Member("trees-l1", n_trees=600), Member("trees-l2", n_trees=500), Member("trees-extra", n_trees=60))
+# %% ../nbs/09ia_members.ipynb #03d9380a
 _TREES = (Member("trees-l1"), Member("trees-l2"), Member("trees-extra"))
 PRESETS = {
-    "quick": (*_FEW, Member("lstm", epochs=30, width=128)),
+    "quick": (*_TREES, Member("lstm", width=256)),
     "good": (*_TREES, Member("lstm"), Member("l-g-dcnn")),
     "best": (*_TREES, Member("lstm"), *(Member("l-g-dcnn", seed=k) for k in range(3)), Member("l-g-dcnn-no-cnn"),
              Member("crabnet-style")),
@@ -78,8 +77,9 @@ def members_of(preset: str | tuple) -> tuple[Member, ...]:
     "Return the members of a preset, or those given; raises `InputError` unless they are different and there is one."
     if isinstance(preset, str): preset = choose(preset, PRESETS, "preset")
     try: found = tuple(Member(m) if isinstance(m, str) else m for m in preset)
-    except TypeError: raise InputError(f"members = {preset!r} is not possible: give a preset, or a list of members") from None
-    if odd := [m for m in found if not isinstance(m, Member)]: raise InputError(f"{odd[0]!r} is no member: give a name or a Member")
+    except TypeError: raise InputError(f"members = {preset!r} is not possible: give a preset, or a list") from None
+    odd = [m for m in found if not isinstance(m, Member)]
+    if odd: raise InputError(f"{odd[0]!r} is no member: give a name or a Member")
     if not found: raise InputError("there is no member: give one at least")
     if len({m.name for m in found}) < len(found): raise InputError("two members are the same: give them different seeds")
     return found
@@ -128,7 +128,7 @@ class Lesson(NamedTuple):
     kind: str  # "regressor" or "classifier"
     train: Compositions
     y: np.ndarray  # values; or labels
-    indicators: np.ndarray  # what trees learn: the values; or zeros and ones, a column for each class (one, if there are two)
+    indicators: np.ndarray  # what trees learn: the values; or zeros and ones, a column for each class (of two: one column)
     held: Compositions | None  # rows that nobody trains on
     held_y: np.ndarray | None
     weight: np.ndarray | None
@@ -153,8 +153,8 @@ class Lesson(NamedTuple):
     def digest(self, member: Member) -> str:  # 12 hexadecimal digits
         "Name a member with all that its weights depend on."
         from lgdcnn import __version__
-        said = [member.to_dict(), self.kind, fingerprint(self.train, self.indicators), int(self.seed), self.device, self.precision,
-                __version__, None if self.weight is None else np.asarray(self.weight).tolist(),
+        said = [member.to_dict(), self.kind, fingerprint(self.train, self.indicators), int(self.seed), self.device,
+                self.precision, __version__, None if self.weight is None else np.asarray(self.weight).tolist(),
                 None if self.held is None else fingerprint(self.held, np.zeros(len(self.held)))]
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:12]
 
@@ -180,8 +180,8 @@ def ask_classes(fitted, question: Question) -> np.ndarray:  # (n, classes), rows
 def part_of(fitted) -> tuple[dict, dict]:  # facts and tensors
     "Return what goes into a file."
     if isinstance(fitted, TreeMember): return fitted.part()
-    facts = fitted._facts()
-    return {**facts, "n_models": len(fitted.networks_)}, {**weights_of(fitted.networks_), "scores": torch.from_numpy(fitted.scores_)}
+    facts, scores = fitted._facts(), torch.from_numpy(fitted.scores_)
+    return {**facts, "n_models": len(fitted.networks_)}, {**weights_of(fitted.networks_), "scores": scores}
 
 def from_part(facts: dict, tensors: dict, device: str = "auto", n_jobs: int = 1):
     "Rebuild a member from its part of a file."
