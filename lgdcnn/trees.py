@@ -52,9 +52,10 @@ def _taken(text: str) -> list[dict[str, list]]:
 
 def _written(trees: list[dict], n_columns: int, classes: bool, averaged: bool) -> str:
     "Write LightGBM's text."
-    head = ["tree", "version=v4", "num_class=1", "num_tree_per_iteration=1", "label_index=0", f"max_feature_idx={n_columns - 1}",
-            f"objective={'binary sigmoid:1' if classes else 'regression'}", *["average_output"] * averaged,
-            "feature_names=" + " ".join(f"Column_{i}" for i in range(n_columns)), "feature_infos=" + " ".join(["none"] * n_columns)]
+    head = ["tree", "version=v4", "num_class=1", "num_tree_per_iteration=1", "label_index=0",
+            f"max_feature_idx={n_columns - 1}", f"objective={'binary sigmoid:1' if classes else 'regression'}",
+            *["average_output"] * averaged, "feature_names=" + " ".join(f"Column_{i}" for i in range(n_columns)),
+            "feature_infos=" + " ".join(["none"] * n_columns)]
     lines = lambda tree: [f"{k}={' '.join(map(repr, v))}" for k, v in tree.items()]
     body = [[f"Tree={i}", f"num_leaves={len(tree['leaf_value'])}", "num_cat=0", *lines({k: tree[k] for k in _NUMBERS}),
              "is_linear=0", "shrinkage=1", ""] for i, tree in enumerate(trees)]
@@ -88,7 +89,7 @@ def _forest(x: np.ndarray, z: np.ndarray, settings: dict, n_trees: int):  # a Bo
 
 # %% ../nbs/09ha_trees.ipynb #36b4d748
 class Trees(RegressorMixin, BaseEstimator):
-    "Grow trees with LightGBM on features of formulas; raises `InputError` where it cannot be loaded."
+    "Grow trees on features of formulas; raises `InputError` where LightGBM cannot be loaded."
     def __init__(self, kind: str = "l2",  # a key of `TREES`
                  n_trees: int | None = None,  # by default what the kind asks for
                  seed: int = 0, n_jobs: int = 1, features: str = "wide"):
@@ -114,7 +115,7 @@ class Trees(RegressorMixin, BaseEstimator):
             self.mean_, self.std_ = float(y.mean()), float(y.std()) or 1.0
             return (y - self.mean_) / self.std_
         self.mean_, self.std_ = 0.0, 1.0
-        if set(np.unique(y)) != {0, 1}: raise InputError("trees for classes need targets of 0 and 1, and some of both")
+        if set(np.unique(y)) != {0, 1}: raise InputError("trees for classes need targets 0 and 1, some of both")
         return y
 
     def _table(self, formulas) -> np.ndarray:  # (N, d)
@@ -122,10 +123,11 @@ class Trees(RegressorMixin, BaseEstimator):
         return choose(self.features, FEATURES, "features")(formulas)
 
     def fit(self, formulas, y) -> "Trees":
-        load_lightgbm(); formulas = check_formulas(formulas)
-        self._settings(len(formulas))  # before the targets: what is wrong with the model is said first
+        load_lightgbm()
+        formulas = check_formulas(formulas)
+        grow, settings = _forest if _is_forest(self.kind) else _boosted, self._settings(len(formulas))
         z = self._targets(check_targets(y, len(formulas)))
-        self.booster_ = (_forest if _is_forest(self.kind) else _boosted)(self._table(formulas), z, *self._settings(len(formulas)))
+        self.booster_ = grow(self._table(formulas), z, *settings)
         return self
 
     def predict(self, formulas) -> np.ndarray:  # (n,) values, or for classes the probability of 1
@@ -136,7 +138,8 @@ class Trees(RegressorMixin, BaseEstimator):
 # %% ../nbs/09ha_trees.ipynb #aba6004f
 def _is_tree(tree, n_columns: int) -> bool:
     "Tell whether lists of numbers are a tree that LightGBM can walk."
-    if not isinstance(tree, dict) or set(tree) != set(_NUMBERS) or not all(type(v) is list for v in tree.values()): return False
+    if type(tree) is not dict or set(tree) != set(_NUMBERS): return False
+    if not all(type(v) is list for v in tree.values()): return False
     column, threshold, decision, left, right, leaf = (tree[k] for k in _NUMBERS)
     if {type(x) for part in (column, decision, left, right) for x in part} - {int}: return False
     if not all(type(x) is float and math.isfinite(x) for x in (*threshold, *leaf)): return False
@@ -171,8 +174,8 @@ def _facts(text: str) -> dict:
     if not isinstance(facts, dict) or facts.pop("sha256", None) != _sum(facts): raise InputError("the trees are damaged")
     wrong = [k for k, make in _FACTS.items() if type(facts.get(k)) is not make]
     if wrong or facts["format"] != 1: raise InputError(f"these trees are not of format 1: {', '.join(wrong) or 'another'}")
-    choose(facts["kind"], TREES, "kind of trees"); table = choose(facts["features"], FEATURES, "features")
-    if table(["Fe"]).shape[1] != facts["n_columns"]:
+    choose(facts["kind"], TREES, "kind of trees")
+    if choose(facts["features"], FEATURES, "features")(["Fe"]).shape[1] != facts["n_columns"]:
         raise InputError(f"these trees are of {facts['n_columns']} columns, and {facts['features']!r} has others here")
     if not (math.isfinite(facts["mean"]) and math.isfinite(facts["std"]) and facts["trees"]
             and all(_is_tree(tree, facts["n_columns"]) for tree in facts["trees"])):

@@ -128,7 +128,7 @@ def test_notebooks_are_clean_and_parametrised(root):
             assert not leaks, f"{path.name} shows {leaks} in a stored output"
 
 
-@pytest.mark.parametrize("name", ["mat2vec.npy", "magpie.csv", "published_mae.csv", "matbench_best.csv", "matbench_folds.csv", "matbench_lgdcnn_predictions.csv.gz", "datasets.csv", "dataset_files.csv", "cecv_reference.csv"])
+@pytest.mark.parametrize("name", ["mat2vec.npy", "magpie.csv", "xenonpy.csv", "published_mae.csv", "matbench_best.csv", "matbench_folds.csv", "matbench_lgdcnn_predictions.csv.gz", "datasets.csv", "dataset_files.csv", "cecv_reference.csv"])
 def test_package_data_travels_with_the_package(name):
     from importlib import resources
     assert (resources.files("lgdcnn") / "data" / name).is_file()

@@ -67,7 +67,7 @@ def test_probabilities_are_probabilities(models, some):
     p, truth = models["class"].predict(some[0]), targets("class", some[1])
     assert ((p > 0) & (p < 1)).all() and p[truth == 1].mean() > p[truth == 0].mean() + 0.15
     for wrong in ([0.0, 1.0, 2.0], [1.0, 1.0, 1.0], [0.5, 0.0, 1.0]):
-        with pytest.raises(InputError, match="0 and 1"): Trees("class").fit(["Fe", "NaCl", "GaAs"], wrong)
+        with pytest.raises(InputError, match="need targets 0 and 1"): Trees("class").fit(["Fe", "NaCl", "GaAs"], wrong)
 
 
 def test_the_absolute_loss_answers_with_the_middle():
