@@ -121,7 +121,10 @@ class RunRow:
 
     def to_json(self) -> str:
         "Write the row as JSON that differs from line to line only where a value does."
-        return json.dumps(dataclasses.asdict(self), indent=1, allow_nan=False) + "\n"
+        d = dataclasses.asdict(self)
+        for name in ("members", "gate"):  # a row that is not fused looks as it did before there were any
+            if not d[name]: del d[name]
+        return json.dumps(d, indent=1, allow_nan=False) + "\n"
 
 # %% ../nbs/12_results.ipynb #ebde97ca
 _LEAST = {"fold": 0, "seed": 0, "n_train": 1, "n_val": 0, "n_test": 1, "n_elements_train": 1, "epochs": 1,

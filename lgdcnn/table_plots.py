@@ -204,6 +204,6 @@ def blend_plot(by_model: dict[str, list[dict]],  # model to its lines, of `table
         at = [i for i, d in enumerate(sets) if d in of]
         ax.plot([of[sets[i]] for i in at], at, ls="", ms=4, mec="white", mew=0.3, **style)
     ax.set_yticks(range(len(sets)), map(short_name, sets))
-    ax.set(ylim=(len(sets) - 0.4, -0.6), xlabel="MAE / MAE of the paper's L-G-DCNN (1), ← better")
+    ax.set(ylim=(len(sets) - 0.4, -0.6), xlabel="MAE / paper's MAE (1), ← better")
     ax.legend(loc="lower center", bbox_to_anchor=(0.4, 1), borderaxespad=0.2)
     return ax
