@@ -678,6 +678,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'lgdcnn.features._polarity': ('features.html#_polarity', 'lgdcnn/features.py'),
                                  'lgdcnn.features._statistics': ('features.html#_statistics', 'lgdcnn/features.py'),
                                  'lgdcnn.features._valence': ('features.html#_valence', 'lgdcnn/features.py'),
+                                 'lgdcnn.features._wide': ('features.html#_wide', 'lgdcnn/features.py'),
                                  'lgdcnn.features.element_fractions': ('features.html#element_fractions', 'lgdcnn/features.py'),
                                  'lgdcnn.features.magpie_features': ('features.html#magpie_features', 'lgdcnn/features.py'),
                                  'lgdcnn.features.magpie_names': ('features.html#magpie_names', 'lgdcnn/features.py'),

@@ -128,11 +128,19 @@ def wide_names() -> list[str]:  # 572 names, in the order of the columns of `wid
             + [f"anion minus rest {p}" for p in properties] + ["anion fraction"]
             + [f"fraction {s}" for s in SYMBOLS[1:]])
 
+_ROWS = 20_000  # at once, so that a large table needs little more memory than itself
+
+def _wide(c: Compositions) -> np.ndarray:  # (N, 572)
+    "Compute the wide features."
+    xenonpy = _statistics(c, _known()[:, len(magpie_properties()):]).reshape(len(c), -1)
+    return np.concatenate([_magpie(c), xenonpy, _polarity(c), _fractions(c)], axis=1)
+
 def wide_features(formulas: Sequence[str]) -> np.ndarray:  # (N, 572) float32
     "Describe compositions by all that is known of their elements."
     c = featurize(check_formulas(formulas))
-    xenonpy = _statistics(c, _filled(xenonpy_properties())).reshape(len(c), -1)
-    return np.concatenate([_magpie(c), xenonpy, _polarity(c), _fractions(c)], axis=1).astype(np.float32)
+    table = np.empty((len(c), len(wide_names())), np.float32)
+    for i in range(0, len(c), _ROWS): table[i:i + _ROWS] = _wide(c[i:i + _ROWS])
+    return table
 
 FEATURES = {"fractions": element_fractions, "mendeleev": mendeleev_cumulated, "magpie": magpie_features,
             "wide": wide_features}

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lgdcnn import features
 from lgdcnn.composition import SYMBOLS
 from lgdcnn.config import InputError
 from lgdcnn.elements import magpie_properties, xenonpy_properties
@@ -120,6 +121,14 @@ def test_what_xenonpy_repeats_magpie_has():
         both = ~np.isnan(magpie[theirs][:94])
         assert np.corrcoef(source[ours][both], magpie[theirs][:94][both])[0, 1] > 0.99, ours
     assert np.corrcoef(source["gs_est_bcc_latcnt"], source["gs_est_fcc_latcnt"])[0, 1] > 0.999
+
+
+def test_rows_at_once_do_not_matter(monkeypatch):
+    many = [f"Fe{n}O{m}" for n in range(1, 6) for m in range(1, 5)]
+    whole = wide_features(many)
+    for rows in (1, 3, 20):
+        monkeypatch.setattr(features, "_ROWS", rows)
+        assert np.array_equal(wide_features(many), whole)
 
 
 @pytest.mark.parametrize("formulas", [["Fe", "Xy"], [""], ["Fe0"]])
