@@ -56,6 +56,8 @@ MODEL_LOOK = {  # name -> label, colour, marker, line style
     "trees-class": ("boosted trees, classes", "#4d4d4d", "d", "--"),
     "random-forest-magpie": ("random forest, Magpie", "#a6a6a6", "8", ":"),
     "nearest-neighbour": ("nearest compound", "#bdbdbd", "*", ":"),
+    "ensemble": ("L-G-DCNN, seeds together", "#56a0d8", "s", "-"),
+    "fused": ("networks and trees, fused", "#d55e00", "D", "--"),
     "mean": ("mean of training set", "#ece133", "v", ":"),
 }
 

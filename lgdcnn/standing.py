@@ -21,7 +21,7 @@ from .packing import ArraySet
 from .paired import difference, is_tie, paired_t
 from .plan import MAIN, OWN
 from .published import published_folds, published_predictions
-from .results import ResultStore, RunRow
+from .results import BLENDS, ResultStore, RunRow
 from .table import as_csv, comparison, competing, fold_errors, leading
 from .table_views import gaps, ratios
 
@@ -129,7 +129,8 @@ def authors_errors(data: ArraySet, folds: Iterable[int]) -> dict[int, np.ndarray
 def write_authors(store: ResultStore, load: Callable[[str], ArraySet], folder: Path) -> int:
     "Compare our networks with the paper's own, row by row, where its predictions are public."
     rows, theirs = store.rows(), published_folds()
-    ours = {k: g for m in (MAIN, *OWN) for k, g in groups_of(leading(rows, m)).items() if k[0] in theirs}
+    models = dict.fromkeys((MAIN, *OWN)) | dict.fromkeys(BLENDS, "none")
+    ours = {k: g for m, p in models.items() for k, g in groups_of(leading(rows, m, p)).items() if k[0] in theirs}
     whole = {k: g for k, g in ours.items() if {r.fold for r in g} == set(range(len(theirs[k[0]]))) and stamp(g)}
     keys = [{"dataset": d, "model": m, "protocol": p, "stamp": stamp(g)} for (d, m, p), g in whole.items()]
     def work(key):
@@ -187,11 +188,13 @@ def informed(rows: Iterable[RunRow],
 def standing(records: list[dict],  # of `table.comparison`
              evidence: list[dict],  # of `evidence.read_evidence`
              authors: list[dict],  # of `read_lines(folder, "authors")`
-             model: str = MAIN) -> list[dict]:  # dataset, protocol, n_runs, difference, low, high, how, word
+             model: str = MAIN,
+             protocol: str | None = None,  # this one instead of that by which the model counts
+            ) -> list[dict]:  # dataset, protocol, n_runs, difference, low, high, how, word
     "Say for every filled set whether our error is below the paper's, above it, or tied with it."
     paired = {(a["dataset"], a["protocol"]): a for a in authors if a["model"] == model}
     base, lines = {g["dataset"]: g for g in gaps(records, evidence, model)}, []
-    for r in ratios(records, model):
+    for r in ratios(records, model, protocol):
         found, g = paired.get((r["dataset"], r["protocol"])), base.get(r["dataset"])
         if not r["to_paper"] or not (found or g): continue  # nothing says how far the error would move
         seeds = r["spread"] / r["n_runs"] ** 0.5 if r["spread"] and r["spread_over"] == "seeds" else 0.0

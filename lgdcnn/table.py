@@ -154,7 +154,7 @@ def verdict(records: list[dict], model: str = MAIN, protocol: str | None = None)
     ours = [r for r in leading(records, model, protocol) if r["metric"] == "mae"]
     whole = [r for r in ours if r["folds"] == r["of_folds"]]
     counts = {p: sum(r["protocol"] == p for r in whole) for p in (MAIN_PROTOCOLS if protocol is None else [protocol])}
-    by = ", ".join(f"{n} {p}" for p, n in counts.items() if n)
+    by = ", ".join(f"{n} {p}" for p, n in counts.items() if n and p != "none")
     lines = [f"{model}, {len(whole)} of 28 sets filled{f' ({by})' if by else ''}: test MAE below the paper's L-G-DCNN on "
              f"{_below(whole, 'mae', 'published_lgdcnn')}, below the best published composition-only value on "
              f"{_below(whole, 'mae', 'published_best')}"]
