@@ -4,9 +4,13 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 DOCS_STAMP := .venv/.installed-docs
 
-.PHONY: install demo test figures docs check export readme lab clean
+.PHONY: install install-docs demo test quick figures docs check export readme lab clean
 
+# make BIN=/path/to/bin uses an environment that is there, as the tests do: nothing is installed into it.
+ifneq ($(origin BIN),command line)
 install: $(STAMP)
+install-docs: $(DOCS_STAMP)
+endif
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -23,17 +27,25 @@ demo: install
 	$(BIN)/lgdcnn demo
 
 # OpenMP threads that wait busily slow each other down where several processes share the cores.
-test: export OMP_WAIT_POLICY ?= PASSIVE
+test quick: export OMP_WAIT_POLICY ?= PASSIVE
 
-test: install $(DOCS_STAMP)
-	$(BIN)/python -m pytest
+# As many processes as cores, the longest tests first: tests/conftest.py.
+PYTEST = $(BIN)/python -m pytest -n auto --dist loadgroup --no-loadscope-reorder
+
+test: install install-docs
+	$(PYTEST)
+
+# In two minutes: is the package as the notebooks say, and do the tests of what was changed since main pass?
+quick: install
+	$(BIN)/ruff check .
+	$(PYTEST) --quick
 
 # Redraw every figure from results/, one at a time on each core.
 figures: install
 	$(BIN)/lgdcnn figures --force
 
 # The site from the notebooks, in docs/_build/html; it reads and looks the same without a network.
-docs: $(DOCS_STAMP)
+docs: install install-docs
 	$(BIN)/python docs/build.py
 
 $(DOCS_STAMP): $(STAMP)
@@ -53,7 +65,7 @@ export: install
 README ?= README.md
 # Links are relative to nbs/ in the notebook and to the root in the README; bare code fences hold Python.
 readme: install
-	@$(BIN)/jupyter nbconvert --log-level WARN --to markdown --stdout nbs/index.ipynb \
+	@$(BIN)/python -m nbconvert --log-level WARN --to markdown --stdout nbs/index.ipynb \
 		--TagRemovePreprocessor.enabled=True --TagRemovePreprocessor.remove_input_tags=hide-input \
 	| sed -e 's#](\([0-9a-z_/]*\)\(\.ipynb\)\{0,1\})#](nbs/\1\2)#g' -e 's#](\.\./#](#g' -e 's#src="\.\./#src="#g' \
 	| awk '/^```$$/ && !inside { print "```python"; inside = 1; next } /^```/ { inside = !inside } { print }' \
