@@ -820,6 +820,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'lgdcnn.fused.FusedRegressor.score': ('fused.html#fusedregressor.score', 'lgdcnn/fused.py'),
                               'lgdcnn.fused.FusedRegressor.std_factor_': ('fused.html#fusedregressor.std_factor_', 'lgdcnn/fused.py'),
                               'lgdcnn.fused._claims': ('fused.html#_claims', 'lgdcnn/fused.py'),
+                              'lgdcnn.fused._crossed_shares': ('fused.html#_crossed_shares', 'lgdcnn/fused.py'),
                               'lgdcnn.fused._first_line': ('fused.html#_first_line', 'lgdcnn/fused.py'),
                               'lgdcnn.fused._no_layers': ('fused.html#_no_layers', 'lgdcnn/fused.py'),
                               'lgdcnn.fused._read_fusion': ('fused.html#_read_fusion', 'lgdcnn/fused.py'),

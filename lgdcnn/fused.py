@@ -22,7 +22,7 @@ from .estimator import LGDCNNRegressor
 from .explanation import _formulas
 from .extra import ExtraColumns, read_inputs, row_keys
 from .files import _check_scores, fingerprint, refusing
-from .fusion import Fusion, cross_fitted, has_atom, learn_fusion, learn_shares
+from .fusion import Fusion, _parts, cross_fitted, has_atom, learn_fusion, learn_shares
 from .heldout import conformal_multiple, hold_out, smallest_fraction, std_factor, warn_of_conflicts, warn_of_traces
 from .joined import read_joined, write_joined
 from .losses import CLASS_METRICS, METRICS
@@ -369,6 +369,14 @@ class FusedClassifier(ClassifierMixin, FusedEstimator):
         return np.stack([ask_classes(m, question) for m in members.values()])
 
 # %% ../nbs/09j_fused.ipynb #3b879444
+def _crossed_shares(hit: np.ndarray, shares: np.ndarray,  # (n, k), (M, n, k)
+                    groups, seed: int) -> np.ndarray:  # (n, k)
+    "Mix the probabilities of each part of the held-out rows by weights that the others choose."
+    part, mixed = _parts(len(hit), 5, groups, seed), np.empty(hit.shape)
+    for out in (part == j for j in np.unique(part)):
+        mixed[out] = np.tensordot(learn_shares(hit[~out], shares[:, ~out]), shares[:, out], 1)
+    return mixed
+
 @patch
 def _fuse(self: FusedClassifier, members: dict, lesson: Lesson) -> None:
     "Learn weights on held-out rows."
@@ -379,7 +387,7 @@ def _fuse(self: FusedClassifier, members: dict, lesson: Lesson) -> None:
         truth = self._numeric(lesson.held_y, {"classes_": self.classes_})
         hit = np.stack([1 - truth, truth], 1) if truth.ndim == 1 else truth
         weights = learn_shares(hit, shares)
-        self.metrics_ = self._metrics(truth, np.tensordot(weights, shares, 1))
+        self.metrics_ = self._metrics(truth, _crossed_shares(hit, shares, composition_keys(lesson.held), self.seed))
         self.member_errors_ = {name: float(((p - hit) ** 2).sum(1).mean()) for name, p in zip(members, shares)}
     self.fusion_ = Fusion(weights, np.ones(n), None)
 

@@ -158,7 +158,7 @@ def zero_gate(is_zero: np.ndarray,  # (n,) bool, of held-out rows
 
 def zero_probability(p: np.ndarray, gate: tuple[float, float]) -> np.ndarray:
     "Correct what the classifier says."
-    return 0.5 + 0.5 * np.tanh((gate[0] * _logit(p) + gate[1]) / 2)
+    return (0.5 + 0.5 * np.tanh((gate[0] * _logit(p) + gate[1]) / 2)).clip(1e-9, 1 - 1e-9)  # else a row may have no width
 
 # %% ../nbs/09i_fusion.ipynb #55651353
 def _squares(w: np.ndarray, e: np.ndarray, pull: float) -> tuple[float, np.ndarray]:  # value, gradient

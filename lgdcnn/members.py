@@ -157,7 +157,8 @@ class Lesson(NamedTuple):
         from lgdcnn import __version__
         said = [member.to_dict(), self.kind, fingerprint(self.train, self.indicators), int(self.seed), self.device,
                 self.precision, __version__, None if self.weight is None else np.asarray(self.weight).tolist(),
-                None if self.held is None else fingerprint(self.held, np.zeros(len(self.held)))]
+                None if self.held is None else fingerprint(self.held, np.zeros(len(self.held))),
+                None if self.held is None else np.asarray(self.held_y).tolist()]
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:12]
 
 # %% ../nbs/09ia_members.ipynb #1334fbf6

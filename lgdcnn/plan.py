@@ -83,7 +83,7 @@ def family(cell: Cell) -> tuple[str, ...]:  # data sets, in the same order for a
 # %% ../nbs/12c_plan.ipynb #0a68b5ad
 SMALL = 10_000  # rows: below, the fast protocol and three seeds are affordable
 LARGE = 100_000  # rows: from here on, batches of 1,024 make enough steps
-# a model counts by the first that has all folds
+# a model counts by one of these, see `table.leading`
 MAIN_PROTOCOLS = ("fast", "medium", "large", "brief", "large-brief", "fast-laplace", "brief-laplace")
 ABLATIONS = ("l-g-dcnn-v1", "l-g-dcnn-onehot", "lstm", "gru", "dcnn", "dcnn-k1", "ldcnn", "l-att-res-dcnn",
              "l-g-dcnn-2-units", "l-g-dcnn-6-units", "l-g-dcnn-no-gru", "l-g-dcnn-no-attention", "l-g-dcnn-no-cnn")
