@@ -119,7 +119,10 @@ def _settings(self: FusedEstimator) -> tuple[Member, ...]:
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
             raise InputError(f"{name} = {value!r} is not possible: it must be a whole number of at least {least}")
     if self.checkpoint is not None:
-        Path(self.checkpoint).mkdir(parents=True, exist_ok=True) if not Path(self.checkpoint).is_file() else None
+        try: Path(self.checkpoint).mkdir(parents=True, exist_ok=True)
+        except OSError as e:  # a file of that name, or a place where nothing can be written
+            place = repr(str(self.checkpoint))
+            raise InputError(f"the folder {place} cannot be made ({e.strerror}): choose another place") from None
         check_output(Path(self.checkpoint) / "member")
     return members
 
@@ -145,7 +148,8 @@ def fit(self: FusedEstimator,
     train, y = compositions[rows], values[rows]
     device, n_jobs = str(resolve_device(self.device)), self.n_jobs or torch.get_num_threads()
     lesson = Lesson(self._kind, train, y, self._numeric(y, about), *(pair or (None, None)),
-                    None if len(set(weight)) < 2 else weight[rows], self.seed, device, self.precision, n_jobs, self.verbose)
+                    None if len(set(weight)) < 2 else weight[rows],
+                    int(self.seed), device, self.precision, n_jobs, self.verbose)
     self._begin(lesson, about)
     found = self._fit_members(members, lesson)
     self._fuse(found, lesson)
@@ -169,12 +173,14 @@ class FusedRegressor(RegressorMixin, FusedEstimator):
     _kind, _file_kind = "regressor", "fused-regressor"
 
     def _read_targets(self, y, n: int) -> tuple[np.ndarray, dict]:
-        "Check targets; raises `InputError` for several."
+        "Check targets, a table of one column among them; raises `InputError` for several."
         values, about = LGDCNNRegressor()._read_targets(y, n)
-        if values.ndim > 1: raise InputError(f"a fused model learns one target, not {values.shape[1]}: fit one for each")
-        return values, about
+        if values.ndim == 1: return values, about
+        if values.shape[1] > 1: raise InputError(f"a fused model learns one target, not {values.shape[1]}: fit one for each")
+        name = about["target_"]["names"][0] if about["target_"]["frame"] else ""
+        return check_targets(values[:, 0], n), {"target_": {"name": name, "unit": ""}}  # here, a hole is no target
 
-    def _read_held(self, y, n: int, about: dict) -> np.ndarray: return LGDCNNRegressor()._read_held(y, n, about)
+    def _read_held(self, y, n: int, about: dict) -> np.ndarray: return self._read_targets(y, n)[0]
 
     def _numeric(self, values: np.ndarray, about: dict) -> np.ndarray: return values
 

@@ -43,6 +43,8 @@ class Member(Config):
     def __post_init__(self):
         known = dict.fromkeys([*(f"trees-{k}" for k in TREES if k != "class"), *MODELS])
         choose(self.model, known, "member")
+        for name, value in vars(self).items():
+            if isinstance(value, np.integer): object.__setattr__(self, name, int(value))  # a file holds plain numbers
         for name, least in _SMALLEST.items():
             value = getattr(self, name)
             if value is None and name != "seed": continue

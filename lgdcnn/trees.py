@@ -100,12 +100,14 @@ class Trees(RegressorMixin, BaseEstimator):
         settings = dict(choose(self.kind, TREES, "kind of trees"))
         n_trees = settings.pop("n_trees")
         if self.n_trees is not None: n_trees = self.n_trees
-        if type(n_trees) is not int or n_trees < 1:
-            raise InputError(f"n_trees = {n_trees!r} is not possible: it must be a number of trees")
-        if _is_forest(self.kind): return {**settings, "random_state": self.seed, "n_jobs": self.n_jobs}, n_trees
+        for name, value, least in (("n_trees", n_trees, 1), ("seed", self.seed, 0)):
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+                raise InputError(f"{name} = {value!r} is not possible: it must be a whole number of at least {least}")
+        n_trees, seed = int(n_trees), int(self.seed)  # a grid of numpy's numbers, too
+        if _is_forest(self.kind): return {**settings, "random_state": seed, "n_jobs": self.n_jobs}, n_trees
         least = min(settings.pop("min_data_in_leaf"), max(1, n // 20))  # a handful of rows can be split, too
         if n < 20: settings["bagging_fraction"] = 1.0  # of one row, no part can be drawn
-        return {**settings, "min_data_in_leaf": least, "seed": self.seed, "num_threads": self.n_jobs or 1,
+        return {**settings, "min_data_in_leaf": least, "seed": seed, "num_threads": self.n_jobs or 1,
                 "deterministic": True, "force_col_wise": True,  # a column is summed by one thread: any number gives the same
                 "verbosity": -1}, n_trees
 
@@ -161,7 +163,7 @@ def _sum(facts: dict) -> str:
 def to_text(self: Trees) -> str:  # JSON
     "Write a fitted model; `Trees.from_text` reads it."
     if not hasattr(self, "booster_"): raise InputError("this model is not trained yet: call fit")
-    facts = {"format": 1, "kind": self.kind, "features": self.features, "seed": self.seed,
+    facts = {"format": 1, "kind": self.kind, "features": self.features, "seed": int(self.seed),
              "n_columns": self.booster_.num_feature(), "mean": self.mean_, "std": self.std_,
              "classes": _is_of_classes(self.kind), "averaged": _is_forest(self.kind),
              "trees": _taken(self.booster_.model_to_string())}

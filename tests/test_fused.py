@@ -331,3 +331,29 @@ def test_ten_thousand_formulas_take_no_time(fused, rows):
     start = time.process_time()
     assert len(fused.predict(many)) == 10_000
     assert time.process_time() - start < 10
+
+
+def test_numpys_whole_numbers_count_like_pythons(rows, tmp_path):
+    numpys = (Member("trees-l2", n_trees=np.int64(5), seed=np.int64(2)), Member("lstm", width=np.int64(32), epochs=np.int64(1)))
+    pythons = (Member("trees-l2", n_trees=5, seed=2), Member("lstm", width=32, epochs=1))
+    formulas, y = (list(part)[:40] for part in rows)
+    one, other = (FusedRegressor(m, seed=seed, verbose=False, device="cpu", n_jobs=1).fit(formulas, y)
+                  for m, seed in ((numpys, np.int64(3)), (pythons, 3)))
+    assert list(one.members_) == list(other.members_) and len(one.members_) == 2
+    assert np.array_equal(load_model(one.save(tmp_path / "m"), "cpu").predict(formulas), other.predict(formulas))
+
+
+def test_a_table_of_one_column_is_one_target(rows):
+    formulas, y = list(rows[0])[:40], np.asarray(rows[1], dtype=float)[:40]
+    members, held = ["trees-extra"], (["W3Re5", "Os7Ir2"], pd.DataFrame({"e": [1.0, 2.0]}))
+    fit = lambda y, **options: FusedRegressor(members, **QUIET).fit(formulas, y, **options)
+    assert np.array_equal(fit(y[:, None]).predict(["NaCl"]), fit(y).predict(["NaCl"]))
+    assert fit(pd.DataFrame({"e": y}), validation=held).target_["name"] == "e"
+    with pytest.raises(InputError, match="row 0"): fit(pd.DataFrame({"e": [np.nan, *y[1:]]}))
+
+
+def test_a_checkpoint_that_can_be_no_folder_is_refused_in_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    for where in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(InputError, match="cannot be made"):
+            FusedRegressor((NETWORK,), checkpoint=where, verbose=False).fit(["NaCl", "KCl"], [1, 2], 0)

@@ -92,6 +92,13 @@ def test_trees_refuse_before_they_are_trained():
     with pytest.raises(InputError, match="did you mean 'wide'"): Trees(features="wid").fit(["Fe"], [1.0])
     for n in (0, -3, 2.5, True, "many"):
         with pytest.raises(InputError, match="n_trees"): Trees(n_trees=n).fit(["Fe", "O2"], [1.0, 2.0])
+    for seed in (-1, 0.5, True):
+        with pytest.raises(InputError, match="seed"): Trees(seed=seed).fit(["Fe", "O2"], [1.0, 2.0])
+
+
+def test_trees_take_numpys_whole_numbers():
+    one, other = (Trees(n_trees=make(3), seed=make(2)).fit(["Fe", "O2"], [1.0, 2.0]) for make in (np.int64, int))
+    assert one.to_text() == other.to_text()
 
 
 def signed(facts):
