@@ -128,7 +128,7 @@ class seeded(TorchDispatchMode):
     "Draw random numbers from a generator of its own, in this thread and inside this block."
     def __init__(self, seed: int):
         super().__init__()
-        self.generator = torch.Generator().manual_seed(seed)
+        self.generator = torch.Generator().manual_seed(int(seed))  # numpy's whole numbers, too
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})

@@ -90,7 +90,7 @@ class Run:
     "Hold the state of a training run, between two steps."
     def __init__(self, network: nn.Module, train: Rows, config: TrainConfig, seed: int = 0,
                  validation: Rows | None = None, precision: str = "fp32"):
-        self.network, self.train, self.config, self.seed = network, train, config, seed
+        self.network, self.train, self.config, self.seed = network, train, config, int(seed)
         self.validation, self.precision = validation, precision
         self.parts = 1  # in which the gradient of a batch is computed
         self.loss_function = choose(config.loss, LOSSES, "loss")
@@ -100,7 +100,7 @@ class Run:
         self.n_steps = config.epochs * self.n_batches
         self.optimizer, self.lookahead = make_optimizer(network, config), make_lookahead(network, config)
         self.average, self.admission = make_average(network, config, self.n_steps), Admission(config.patience)
-        self.generator = torch.Generator().manual_seed(seed)
+        self.generator = torch.Generator().manual_seed(self.seed)
         self.epoch, self.history, self.best = 0, [], (math.inf, None)  # epochs done; their lines; lowest error, its weights
         self.one_shape = one_shape(self)
         self.begin_epoch()

@@ -61,6 +61,15 @@ def test_saved_and_loaded_it_is_the_same(fitted, embedded, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["a.lgdcnn"]
 
 
+def test_a_seed_may_be_a_whole_number_of_numpy(small_config, tmp_path):
+    formulas, y = ["NaCl", "KCl", "LiF"], [1.0, 2.0, 3.0]
+    fit = lambda seed: LGDCNNRegressor(small_config, epochs=1, seed=seed, verbose=False).fit(formulas, y, 0)
+    ours, theirs = fit(3), fit(np.int64(3))
+    assert (ours.predict(formulas) == theirs.predict(formulas)).all()
+    theirs.save(tmp_path / "m.lgdcnn")
+    assert LGDCNNRegressor.load(tmp_path / "m.lgdcnn").seed == 3
+
+
 def test_same_seed_same_predictions(small_config, embedded):
     formulas, y = (a[:100] for a in embedded.part("train"))
     make = lambda seed: LGDCNNRegressor(small_config, epochs=2, seed=seed, verbose=False).fit(formulas, y).predict(["Fe2O3"])
