@@ -37,7 +37,7 @@ class FusedEstimator(BaseEstimator):
     "Hold members that learned the same rows; regressor and classifier say how their answers become one."
     _kind = "regressor"
 
-    def __init__(self, members="good",  # a key of `members.PRESETS`, or a list of `Member`s and names
+    def __init__(self, members="good",  # a key of `members.PRESETS`, or a list of members, each by name or as a `Member`
                  seed: int = 0,
                  device: str = "auto",  # of the networks: "cpu", "cuda", ...
                  precision: str = "auto",  # of their training

@@ -35,7 +35,8 @@ def _mean_and_spread(rows: list[RunRow], group: str = "test") -> tuple[float | N
     name = METRIC[rows[0].task]
     folds = {}
     for r in rows:
-        if name in getattr(r, group): folds.setdefault(r.fold, []).append(getattr(r, group)[name])
+        found = getattr(r, group, {})  # a row made by hand may know its test errors alone
+        if name in found: folds.setdefault(r.fold, []).append(found[name])
     several = _of_folds(rows) > 1
     values = [np.mean(v) for v in folds.values()] if several else [v for vs in folds.values() for v in vs]
     if not values: return None, None, ""

@@ -9,6 +9,7 @@ __all__ = ['PUBLISHED', 'CRITERION', 'regression_sets', 'short_name', 'plain_uni
 # %% ../nbs/12k_table_views.ipynb #afc90067
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable
 
 import numpy as np
@@ -125,10 +126,11 @@ def error_by_elements(rows: Iterable[RunRow], model: str = MAIN, protocol: str |
     for r in leading(rows, model, protocol):
         if r.task == "regression": groups.setdefault(r.dataset, []).append(r)
     for name, runs in groups.items():
-        total = sum(r.test["mae"] * r.n_test for r in runs) / sum(r.n_test for r in runs)
+        seeds = Counter(r.fold for r in runs)  # of a fold; together they count as one
+        total = sum(r.test["mae"] * r.n_test / seeds[r.fold] for r in runs) / sum(r.n_test / seeds[r.fold] for r in runs)
         for k in sorted({int(k) for r in runs for k in r.test_by_elements}):
             parts = [(r.fold, r.test_by_elements[str(k)]) for r in runs if str(k) in r.test_by_elements]
-            mae = sum(p["n"] * p["mae"] for _, p in parts) / sum(p["n"] for _, p in parts)
+            mae = sum(p["n"] * p["mae"] / seeds[f] for f, p in parts) / sum(p["n"] / seeds[f] for f, p in parts)
             n = sum(p["n"] for p in dict(parts).values())  # seeds count the same rows
             if n >= least: lines.append({"dataset": name, "n_elements": k, "n": n, "mae": mae, "ratio": mae / total})
     return lines

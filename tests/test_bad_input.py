@@ -202,6 +202,7 @@ def test_what_is_read_is_what_pymatgen_reads(text):
     try: ours = parse_formula(text)
     except FormulaError: return
     assume(not set("·*") & set(text))  # hydrates, which pymatgen refuses
+    assume("\xad" not in text)  # a soft hyphen is no sign of a formula: we leave it out, pymatgen refuses it
     assume(max(ours.values()) < 1e15 and not re.search(r"[)\]}]\s*[\d.]+[eE]", text))  # see the last difference above
     theirs = Composition(text).get_el_amt_dict()
     assert ours.keys() == theirs.keys() and all(ours[s] == pytest.approx(theirs[s], rel=1e-9) for s in ours)

@@ -73,7 +73,7 @@ def test_the_plan_for_a_card(monkeypatch):
     monkeypatch.setitem(PROTOCOLS, "large", PROTOCOLS["fast"].replace(name="large", batch_size=1024, batches="stratified"))
     cells = plan.card_plan()
     assert {c.protocol for c in cells if c.dataset == "OQMD_Bandgap"} == {"large"}
-    assert [c.protocol for c in cells if c.dataset.startswith("OQMD_Bandgap-")] == ["fast"] * 2 + ["large"] * 6
+    assert [c.protocol for c in cells if c.dataset.startswith("OQMD_Bandgap-")] == ["fast"] * 2 + ["medium"] * 2 + ["large"] * 4
     kept = [c for c in cells if plan.is_kept(c)]
     assert {c.model for c in kept if c.dataset == "CritExam__Ef"} == set(plan.CECV_NETWORKS) and len(kept) == 8 + 21
     fast = {("eager", 128): 1e5, ("captured", 1024): 2e6, ("captured", 128): 1e5}
@@ -123,7 +123,7 @@ def test_commands_name_what_is_not_there(tmp_path):
 
 
 def test_what_has_to_be_carried_stays_small(root):
-    "The files of the clone, and the packs of all data sets: at most 60 MB."
+    "The files of the clone that a worker needs, and the packs of all data sets: at most 60 MB."
     from lgdcnn.config import cache_path
     from lgdcnn.registry import cards
     files = card.carried(root)

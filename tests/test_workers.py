@@ -170,7 +170,7 @@ def test_what_cannot_be_is_refused_before_a_worker_starts(place, tmp_path, monke
         assert "no data pack of this version, or damaged" in say(damaged)
     from lgdcnn import packing
     with monkeypatch.context() as m:
-        m.setattr(packing, "_FORMAT", "lgdcnn-pack-0")
+        m.setattr(packing, "_FORMATS", ("lgdcnn-pack-0",) * 2)
         old = write_pack(tmp_path / "old.npz", [tiny_set()]).read_bytes()
     assert "format 'lgdcnn-pack-0'" in say(old)
     assert "has no data for this plan: it lacks salts" in say(write_pack(tmp_path / "q.npz", [tiny_set("other")]).read_bytes())
