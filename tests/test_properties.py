@@ -20,7 +20,7 @@ def test_every_regression_set_is_one_property_and_turns_back_exactly():
 
 
 @pytest.mark.parametrize("name, near", [("bandgap", "band_gap"), ("Band_Gap", "band_gap"), ("modulus", "bulk_modulus"),
-                                        ("fromation_enthalpy", "formation_enthalpy"), (None, "known are"), ("", "known are")])
+                                        ("fromation_enthalpy", "formation_enthalpy"), ("", "known are")])
 def test_an_unknown_property_names_near_ones(name, near):
     with pytest.raises(InputError, match=near): named([name])
 
