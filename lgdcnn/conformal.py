@@ -76,7 +76,7 @@ def calibrated_multiples(y: np.ndarray,  # targets of the validation rows
 
 def calibrated_coverage(val: tuple, test: tuple,  # (targets, predictions, standard deviations or None)
                         nominal: Sequence[float] = COVERAGES,
-                       ) -> dict[str, float]:  # nominal to found; those are left out for which there are too few validation rows
+                       ) -> dict[str, float]:  # nominal to found, where there are enough rows
     "Calibrate intervals on validation rows and count the test rows inside."
     tested = _errors_in_std(*test)
     return {c: float((tested <= multiple).mean()) for c, multiple in calibrated_multiples(*val, nominal).items()}

@@ -23,11 +23,11 @@ from . import cecv
 from .baselines import BASELINES
 from .config import MODELS, PROTOCOLS, InputError, repo_root, write_atomic
 from .datasets import Dataset, load_dataset
+from .device import resolve_device, resolve_precision
 from .estimator import LGDCNNRegressor
 from .losses import METRICS
 from .models import n_parameters
 from .paired import in_words, paired_bootstrap  # noqa: F401 the first for those who read the tables
-from .training import resolve_device, resolve_precision
 
 # %% ../nbs/13a_demo.ipynb #f5c5fa4d
 @dataclass(frozen=True)
