@@ -51,7 +51,7 @@ def imported(module, root):
         base = here[:len(here) + 1 - node.level] + (node.module.split(".") if node.module else [])
         for name in node.names:
             tried = [".".join(base + more + end) for more in ([name.name], []) for end in ([], ["__init__"])]
-            found |= set([n for n in tried if n and (root / "lgdcnn" / f"{n.replace('.', '/')}.py").is_file()][:1])
+            found |= set([n for n in tried if n not in ("", "__init__") and (root / "lgdcnn" / f"{n.replace('.', '/')}.py").is_file()][:1])
     return found - {module}
 
 
