@@ -32,7 +32,8 @@ from .config import MODELS, PROTOCOLS, write_atomic
 from .layers import CompositionTensors
 from .models import build_model
 from .plan import MAIN, by_size, card_plan, default_plan, n_folds, schedule
-from .results import ResultStore, code_version
+from .provenance import code_version
+from .store import ResultStore
 from .runs import Machine
 from .speed import formulas_like, operations, product_rate
 from .training import Rows, Run, _take_step, bf16_units, predict

@@ -28,7 +28,8 @@ from .config import MODELS, PROTOCOLS, InputError, choose
 from .packing import check_pack
 from .parts import read_part
 from .plan import family, read_budget
-from .results import Cell, ResultStore
+from .results import Cell
+from .store import ResultStore
 from .runs import Machine
 
 # %% ../nbs/12m_workers.ipynb #61ad010a
