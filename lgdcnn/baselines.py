@@ -116,8 +116,9 @@ class ElemNet(RegressorMixin, BaseEstimator):
         return ELEMNET_PROTOCOL.replace(**{k: v for k, v in changes.items() if v is not None})
 
     def fit(self, formulas, y) -> "ElemNet":
+        from lgdcnn.device import resolve_device
         from lgdcnn.elemnet import build_elemnet
-        from lgdcnn.training import Rows, fit_network, resolve_device
+        from lgdcnn.training import Rows, fit_network
         formulas, protocol, self.device_ = check_formulas(formulas), self._protocol(), resolve_device(self.device)
         y = check_targets(y, len(formulas))
         self.mean_, self.std_ = y.mean(), y.std() or 1.0

@@ -20,13 +20,15 @@ from pathlib import Path
 
 from .claims import Claims
 from .config import InputError, choose, repo_root, settings
+from .device import Machine
+from .device import resolve_device
 from .packing import ArraySet, load_pack
 from .parts import part_set, read_part
 from .plan import JOINT, MAIN, epochs, family, is_kept, kind, make_plan, networks, projected_seconds, read_budget
 from .results import Cell, Predictions, RunRow
 from .store import ResultStore, sweep
-from .runs import Machine, Paused, impossible, resumable, run_family
-from .training import out_of_memory, resolve_device
+from .runs import Paused, impossible, run_family
+from .training import out_of_memory
 
 # %% ../nbs/12f_benchmark.ipynb #43d9c96f
 def results_folder(folder: str | Path | None = None) -> Path:
@@ -151,7 +153,6 @@ def fill(plan: Iterable[Cell],
         ) -> Outcome:
     "Run undone cells until the plan or the budget ends; safe to be killed, and to run beside others."
     choose(keep, {"all": 0, "some": 0, "none": 0}, "choice of predictions")
-    if in_parts and not resumable(): raise InputError("training keeps no checkpoints in this version: leave --in-parts out")
     worker = _Worker(store, load, machine, budget, force, keep, in_parts, note, tell, fitting)
     sweep(store.folder)
     for cell in plan:

@@ -29,14 +29,15 @@ import torch
 from .benchmark import results_folder
 from .composition import featurize
 from .config import MODELS, PROTOCOLS, write_atomic
+from .device import Machine
+from .device import bf16_units
 from .layers import CompositionTensors
 from .models import build_model
 from .plan import MAIN, by_size, card_plan, default_plan, n_folds, schedule
 from .provenance import code_version
 from .store import ResultStore
-from .runs import Machine
 from .speed import formulas_like, operations, product_rate
-from .training import Rows, Run, _take_step, bf16_units, predict
+from .training import Rows, Run, _take_step, predict
 
 # %% ../nbs/12n_card.ipynb #cfb4250f
 BOUNDS = {"fp32": 1e-3, "bf16": 2e-2}         # relative distance of predictions

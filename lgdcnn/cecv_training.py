@@ -12,9 +12,10 @@ import numpy as np
 
 from .cecv import THRESHOLDS, CECV, cecv_of, environments, to_frame
 from .config import InputError
+from .device import resolve_device, resolve_precision
 from .estimator import LGDCNNRegressor, standardisation
 from .models import CompositionNetwork, build_model
-from .training import fit_network, resolve_device, resolve_precision
+from .training import fit_network
 
 # %% ../nbs/10c_cecv_training.ipynb #cf45ca4d
 def view(network: CompositionNetwork,  # trained or not; looked at as it is, not copied

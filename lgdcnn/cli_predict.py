@@ -40,9 +40,10 @@ class _Question:
 
     def check(self) -> None:
         "Raise `FormulaError` for the formulas of the part at hand, and all like them further down, that cannot be read."
-        from lgdcnn.composition import _COUNTED, FormulaError, featurize
+        from lgdcnn.composition import FormulaError, featurize
+        from lgdcnn.formulas import MOST_FAULTS
         found, lines = [], {}
-        while self.part is not None and len(found) < _COUNTED:
+        while self.part is not None and len(found) < MOST_FAULTS:
             try: featurize(self.formulas())
             except FormulaError as e:
                 if places := self.reader and self.reader.places: lines |= {self.done + row: places(row) for row in e.rows}

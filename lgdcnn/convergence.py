@@ -19,12 +19,12 @@ import torch
 
 from .config import MODELS, PROTOCOLS, InputError, ModelConfig, TrainConfig
 from .datasets import Dataset, load_dataset
+from .device import Machine
 from .ensemble import _as_config
 from .heldout import standardisation
 from .layers import CompositionTensors
 from .models import build_model, n_parameters
 from .provenance import provenance
-from .runs import Machine
 from .training import Rows, fit_network
 
 # %% ../nbs/13e_convergence.ipynb #79968afa

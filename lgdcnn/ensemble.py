@@ -18,6 +18,7 @@ from sklearn.exceptions import NotFittedError
 
 from .composition import Compositions
 from .config import MODELS, PROTOCOLS, InputError, ModelConfig, TrainConfig, choose
+from .device import resolve_device, resolve_precision
 from .extra import ExtraColumns, check_names, read_inputs, row_keys, with_extra
 from .files import fingerprint, read_model, restore, write_model
 from .heldout import TraceWarning, hold_out, smallest_fraction, warn_of_conflicts, warn_of_traces
@@ -25,7 +26,7 @@ from .layers import CompositionTensors, spread
 from .losses import LOSSES
 from .models import build_model
 from .tables import check_weights
-from .training import Rows, fit_network, resolve_device, resolve_precision
+from .training import Rows, fit_network
 from .training import predict as predict_network
 
 # %% ../nbs/08g_ensemble.ipynb #6b5fc66f

@@ -29,8 +29,8 @@ from .losses import CLASS_METRICS, METRICS
 from lgdcnn.members import (
     Lesson, Member, Question, TreeMember, ask, ask_classes, fit_or_resume, from_part, members_of, part_of,
 )
+from .device import resolve_device, resolve_precision
 from .tables import check_targets, check_weights
-from .training import resolve_device, resolve_precision
 
 # %% ../nbs/09j_fused.ipynb #6fe7cefc
 class FusedEstimator(BaseEstimator):

@@ -17,12 +17,13 @@ import torch
 
 from .composition import composition_keys
 from .config import InputError, choose
+from .device import Machine
 from .fusion import Fusion, _parts, has_atom, learn_fusion
 from .packing import ArraySet
 from .plan import MAIN, MAIN_PROTOCOLS, full_protocol
 from .results import BLENDS, Cell, Predictions, RunRow
 from .store import ResultStore, read_zipped, write_zipped
-from .runs import Fit, Machine, make_row
+from .runs import Fit, make_row
 from .splits import Split
 
 # %% ../nbs/12o_fused_rows.ipynb #d086ad1a

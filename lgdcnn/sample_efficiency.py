@@ -25,12 +25,12 @@ from .config import InputError, ModelConfig, TrainConfig, write_atomic
 from .convergence import RunPlan, append_lines, as_rows, is_stored, read_lines
 from .provenance import provenance
 from .datasets import Dataset, load_dataset
+from .device import Machine
 from .evidence import standard_error
 from .heldout import standardisation
 from .layers import CompositionTensors, spread
 from .models import build_model, n_parameters
 from .paired import paired_bootstrap
-from .runs import Machine
 from .training import fit_network
 from .training import predict as predict_network
 

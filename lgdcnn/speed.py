@@ -19,11 +19,12 @@ from torch.utils.data import DataLoader, TensorDataset
 from .batches import epoch_batches
 from .composition import SYMBOLS, Compositions, featurize
 from .config import MODELS, PROTOCOLS, TrainConfig, choose
+from .device import autocast, resolve_device, resolve_precision
 from .layers import CompositionTensors, jitter
 from .losses import laplace
 from .models import CompositionNetwork, build_model
 from .optim import make_average, make_optimizer
-from .training import autocast, predict, resolve_device, resolve_precision
+from .training import predict
 
 # %% ../nbs/12i_speed.ipynb #1396c8fc
 COUNTS = {"OQMD-like": {2: 11314, 3: 184309, 4: 42362, 5: 983, 6: 143, 7: 14}, "AFLOW-like": {1: 38, 2: 1426, 3: 1964}}

@@ -9,7 +9,7 @@ __all__ = ['cleaned', 'misread', 'why']
 import re
 import unicodedata
 
-from .config import quoted
+from .errors import quoted
 
 # %% ../nbs/00a_spelling.ipynb #395fa8e9
 _SAME = str.maketrans({**{chr(0x2080 + d): str(d) for d in range(10)},                    # subscripts

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .composition import _is_missing, formula_list
+from .composition import is_missing, formula_list
 from .config import InputError, RowError, listed, quoted
 from .reading import TableReader, _stripped, decimal_sign, refusals, with_points
 
@@ -79,7 +79,7 @@ def check_target_table(y,  # (n, k): a DataFrame, an array or a list of rows
     if raw.dtype.kind in "fiub": values, missing = raw.astype(float), np.isnan(raw.astype(float))
     else:
         values = np.array([[as_number(v) for v in row] for row in raw])
-        missing = np.array([[_is_missing(v) for v in row] for row in raw])
+        missing = np.array([[is_missing(v) for v in row] for row in raw])
     bad = np.argwhere(~np.isfinite(values) & ~missing).tolist()
     if bad:
         said = lambda i, j: f"{quoted(names[j], 40)[1:-1]} is {quoted(raw[i, j], 40)}, not a finite number"
@@ -100,7 +100,7 @@ def check_labels(y,
     raw = _values([y] if isinstance(y, str) else y)
     if raw.ndim != 1: raise InputError(f"labels must be one for each formula, but have the shape {raw.shape}")
     if len(raw) != n: raise InputError(f"{n} formulas but {len(raw)} labels: pass one label for each formula")
-    missing = [(i, "the label is missing") for i, label in enumerate(raw) if _is_missing(label)]
+    missing = [(i, "the label is missing") for i, label in enumerate(raw) if is_missing(label)]
     if missing: raise RowError(missing, "fill it in or drop the row")
     numbers = bool | int | float | np.number | np.bool_
     kinds = {"number" if isinstance(v, numbers) else type(v).__name__ for v in raw}

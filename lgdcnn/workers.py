@@ -25,12 +25,12 @@ import torch
 
 from .benchmark import check_budget, fill, loader, plan_of, results_folder
 from .config import MODELS, PROTOCOLS, InputError, choose
+from .device import Machine
 from .packing import check_pack
 from .parts import read_part
 from .plan import family, read_budget
 from .results import Cell
 from .store import ResultStore
-from .runs import Machine
 
 # %% ../nbs/12m_workers.ipynb #61ad010a
 class _NoMemory(BaseException):

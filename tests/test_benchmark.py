@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from lgdcnn import benchmark, plan, runs, table
+from lgdcnn import benchmark, device, plan, runs, table
 from lgdcnn.cli_benchmark import benchmark as commands
 from lgdcnn.composition import featurize
 from lgdcnn.config import MODELS, PROTOCOLS, InputError
@@ -44,7 +44,7 @@ def tiny(monkeypatch):
         monkeypatch.setitem(PROTOCOLS, name, PROTOCOLS[name].replace(epochs=2, batch_size=8))
 
 
-CPU = runs.Machine.choose("cpu", "fp32")
+CPU = device.Machine.choose("cpu", "fp32")
 
 # One process imports torch once and forks workers from then on; so twenty kills take seconds.
 NURSERY = """
@@ -56,7 +56,7 @@ from lgdcnn import benchmark, runs
 from lgdcnn.config import MODELS, PROTOCOLS
 from lgdcnn.results import Cell, Predictions
 from lgdcnn.store import ResultStore
-from lgdcnn.runs import Machine
+from lgdcnn.device import Machine
 pack, folder = sys.argv[1:]
 MODELS["lstm"] = MODELS["lstm"].replace(d_model=16)
 PROTOCOLS["fast"] = PROTOCOLS["fast"].replace(epochs=3, batch_size=7)
@@ -175,16 +175,11 @@ def test_test_targets_and_validation_targets_do_not_reach_training(tiny):
         assert (runs.run_cell(cell, data, CPU)[1].mean == runs.run_cell(cell, other, CPU)[1].mean).all()
 
 
-def test_classes(tiny, monkeypatch):
+def test_classes(tiny):
     data, cell = tiny_set(task="classification"), Cell("salts", 0, "random-forest", "none", 0)
     row = runs.run_cell(cell, data, CPU)[0]
     assert set(row.test) == {"roc_auc", "balanced_accuracy", "accuracy", "roc_auc_hard"} and row.coverage == {}
-    network = Cell("matbench_glass", 0, "l-g-dcnn", "fast", 0)
-    monkeypatch.delitem(runs.LOSSES, "bce", raising=False)
-    assert "no loss for classes" in runs.impossible(network)
-    monkeypatch.setitem(runs.LOSSES, "bce",
-                        lambda z, m, s, *_: __import__("torch").nn.functional.binary_cross_entropy_with_logits(m, z))
-    assert runs.impossible(network) == ""
+    assert runs.impossible(Cell("matbench_glass", 0, "l-g-dcnn", "fast", 0)) == ""
     row, predictions = runs.run_cell(Cell("salts", 0, "lstm", "fast", 0), data, CPU)
     assert 0 <= predictions.mean.min() and predictions.mean.max() <= 1 and predictions.std is None
 
@@ -200,7 +195,6 @@ def test_the_budget_is_kept(tiny, pack, tmp_path):
 
 def test_a_network_that_outlasts_the_budget_is_put_aside_and_ends_the_same(tiny, pack, tmp_path, monkeypatch):
     "No time at all: each call does one epoch; the last one stores what an unbroken run stores."
-    if not runs.resumable(): pytest.skip("training keeps no checkpoints")
     cell, load = Cell("salts", 0, "lstm", "fast", 0), benchmark.loader(pack)
     monkeypatch.setitem(PROTOCOLS, "fast", PROTOCOLS["fast"].replace(epochs=4))
     whole, store = ResultStore(tmp_path / "whole"), ResultStore(tmp_path / "parts")
@@ -241,12 +235,6 @@ def test_a_family_is_learnt_by_one_network_and_gives_a_row_for_each(tiny, tmp_pa
     sets["a"] = replace(sets["a"], splits=sets["a"].splits[::-1])
     outcome = benchmark.fill([replace(cell, fold=0, seed=1)], store, sets.__getitem__, CPU)
     assert "would leak" in outcome.failed[0][1] and len(store.cells()) == 4
-
-
-def test_in_parts_needs_checkpoints(pack, tmp_path, monkeypatch):
-    monkeypatch.setattr(benchmark, "resumable", lambda: False)
-    with pytest.raises(InputError, match="leave --in-parts out"):
-        benchmark.fill([], ResultStore(tmp_path), benchmark.loader(pack), CPU, in_parts=True)
 
 
 def test_a_submission_is_whole(tiny, tmp_path):
@@ -348,7 +336,7 @@ def test_the_default_plan_is_what_was_promised():
     assert {c.dataset for c in main if c.protocol == "fast"} >= set(plan.by_size())  # the large ones in the end as well
     assert len({c.dataset for c in main}) == 31
     for model in plan.ABLATIONS: assert model in MODELS and {c.dataset for c in cells if c.model == model} == set(plan.ABLATION_SETS)
-    for c in cells: assert runs.impossible(c) in ("", "networks have no loss for classes yet")
+    for c in cells: assert runs.impossible(c) == ""
 
 
 def hand_made(dataset, model, fold, seed, mae, task="regression"):

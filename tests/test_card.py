@@ -10,7 +10,7 @@ import torch
 from click.testing import CliRunner
 from test_benchmark import tiny_set
 
-from lgdcnn import benchmark, card, plan, runs
+from lgdcnn import benchmark, card, device, plan, runs
 from lgdcnn.cli_benchmark import benchmark as commands
 from lgdcnn.config import MODELS, PROTOCOLS, InputError
 from lgdcnn.parts import SHARES, TEST_SHARE, divide_rows, part_name, part_set
@@ -100,7 +100,7 @@ def test_a_part_is_learnt_like_any_set_and_its_network_is_kept_on_a_card(tmp_pat
     load = benchmark.loader()
     monkeypatch.setattr("lgdcnn.datasets.load_dataset", lambda name: type("D", (), {"to_arrays": lambda self: data})())
     cell = Cell("salts-600-of-1000", 0, "l-g-dcnn", "fast", 0)
-    machine = benchmark.Machine.choose("cpu", "fp32")
+    machine = device.Machine.choose("cpu", "fp32")
     assert len(benchmark.fill([cell], store, load, machine).done) == 1 and not list(tmp_path.rglob("*.npz"))
     row = store.read(cell)
     assert (row.n_train, row.n_val, row.n_test) == (15, 0, 2) and row.val == row.coverage == row.multiples == {}
@@ -143,5 +143,5 @@ def test_a_row_of_another_version_does_not_stop_a_worker(tmp_path):
         store.row_path(broken).parent.mkdir(parents=True, exist_ok=True)
         store.row_path(broken).write_text("{}")
         return data
-    benchmark.fill(cells, store, load, benchmark.Machine.choose("cpu", "fp32"), tell=lambda event, cell, facts: done.append(event))
+    benchmark.fill(cells, store, load, device.Machine.choose("cpu", "fp32"), tell=lambda event, cell, facts: done.append(event))
     assert done.count("done") == 2

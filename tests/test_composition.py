@@ -14,11 +14,11 @@ from lgdcnn.composition import (
     ATOMIC_NUMBER,
     SYMBOLS,
     FormulaError,
-    _read,
     composition_keys,
     featurize,
     parse_formula,
 )
+from lgdcnn.formulas import read_exact
 
 symbols = st.sampled_from(SYMBOLS[1:])
 amounts = st.one_of(st.just(""), st.integers(1, 999).map(str), st.decimals("0.001", "99", places=3).map(str))
@@ -47,7 +47,7 @@ def test_array_path_equals_exact_path(formulas):
     formulas = readable(formulas)
     c = featurize(formulas)
     for i, formula in enumerate(formulas):
-        exact, _ = _read(formula)
+        exact, _ = read_exact(formula)
         total = sum(exact.values())
         mine = c[i]
         assert dict(zip(mine.numbers.tolist(), mine.fractions.tolist(), strict=True)) \
@@ -202,7 +202,7 @@ READ = {  # what is not plain and can mean one thing only
 
 
 @pytest.mark.parametrize("text", READ, ids=[repr(t[:20]) for t in READ])
-def test_what_can_mean_one_thing_only_is_read(text):
+def test_what_can_mean_one_thing_only_isread_exact(text):
     if len(text) < 100: assert parse_formula(text) == parse_formula(READ[text])
     assert featurize(["NaCl", text])[1] == featurize([READ[text]])
 

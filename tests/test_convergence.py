@@ -7,7 +7,7 @@ import pytest
 from lgdcnn import LGDCNNRegressor
 from lgdcnn.config import MODELS, PROTOCOLS, InputError
 from lgdcnn.convergence import RunPlan, append_lines, learning_history, read_lines, run_convergence
-from lgdcnn.runs import Machine
+from lgdcnn.device import Machine
 
 NARROW = MODELS["dcnn-k1"].replace(d_model=16, conv_width=16)
 TWO = PROTOCOLS["fast"].replace(epochs=2)

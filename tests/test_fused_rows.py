@@ -11,6 +11,7 @@ from scipy.optimize import brentq
 from lgdcnn.cli import main
 from lgdcnn.composition import featurize
 from lgdcnn.config import InputError
+from lgdcnn.device import Machine
 from lgdcnn.fused_rows import (
     _forget,
     differences,
@@ -26,7 +27,7 @@ from lgdcnn.fused_rows import (
 from lgdcnn.fusion import member_spread
 from lgdcnn.packing import ArraySet
 from lgdcnn.results import BLENDS, Cell, Predictions, RunRow
-from lgdcnn.runs import Fit, Machine, make_row
+from lgdcnn.runs import Fit, make_row
 from lgdcnn.splits import Split
 from lgdcnn.store import ResultStore
 from lgdcnn.table import comparison, verdict

@@ -10,7 +10,7 @@ import lgdcnn.sample_efficiency as module
 from lgdcnn import cecv
 from lgdcnn.composition import featurize
 from lgdcnn.config import MODELS, PROTOCOLS, InputError
-from lgdcnn.runs import Machine
+from lgdcnn.device import Machine
 from lgdcnn.sample_efficiency import SamplePlan, Trained, divide, part, read_sizes, run_sample_efficiency
 
 NARROW = MODELS["l-g-dcnn"].replace(d_model=16, conv_width=16)

@@ -6,20 +6,12 @@ import torch
 from lgdcnn import training
 from lgdcnn.composition import featurize
 from lgdcnn.config import MODELS, PROTOCOLS, InputError
+from lgdcnn.device import resolve_device, resolve_precision
 from lgdcnn.layers import CompositionTensors
 from lgdcnn.losses import LOSSES, METRICS
 from lgdcnn.models import build_model
 from lgdcnn.optim import learning_rate
-from lgdcnn.training import (
-    Rows,
-    TrainingError,
-    epoch_batches,
-    fit_network,
-    mean_absolute_error,
-    predict,
-    resolve_device,
-    resolve_precision,
-)
+from lgdcnn.training import Rows, TrainingError, epoch_batches, fit_network, mean_absolute_error, predict
 
 SMALL = MODELS["l-g-dcnn"].replace(d_model=64, conv_width=64)
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 from test_benchmark import tiny_set
 
-from lgdcnn import benchmark, workers
+from lgdcnn import benchmark, device, workers
 from lgdcnn.config import MODELS, PROTOCOLS, InputError
 from lgdcnn.packing import load_pack, write_pack
 from lgdcnn.results import Cell
@@ -135,7 +135,7 @@ def test_the_supervisor_dies_is_stopped_and_ends_in_time(place, tmp_path, restor
     workers.shrink(place / "small.json")
     cells = [Cell.from_id(name) for name in names("brief", 1)]
     seen = []
-    benchmark.fill(cells, ResultStore(tmp_path), benchmark.loader(place / "pack.npz"), benchmark.Machine.choose("cpu", "fp32"),
+    benchmark.fill(cells, ResultStore(tmp_path), benchmark.loader(place / "pack.npz"), device.Machine.choose("cpu", "fp32"),
                    in_parts=True, tell=lambda event, cell, facts: seen.append((cell.id, facts.get("epoch"))) if event == "epoch" else None)
     rows = ResultStore(tmp_path).rows()
     assert len(rows) == 3 and {r.epochs for r in rows} == {300} and not checkpoints()
