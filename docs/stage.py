@@ -31,7 +31,7 @@ def stage(root: Path, target: Path) -> None:
     write(target / "results.md", results_page(root / "results"))
     write(target / "differences.md", quoted((root / "docs" / "differences.md").read_text(encoding="utf-8"), books))
     write(target / "commands.md", commands())
-    modules = {exported(nb): name for name, nb in books.items() if exported(nb) and "__" not in exported(nb)}
+    modules = {exported(nb).removesuffix(".__init__"): name for name, nb in books.items() if exported(nb) not in ("", "__init__")}
     for module, name in modules.items(): write(target / "api" / f"{module}.md", api_page(module, name))
     write(target / "api.md", api_index(list(modules)))
 
@@ -57,7 +57,7 @@ def title(nb: dict) -> str: return prose(nb)[0].splitlines()[0].lstrip("# ")
 
 def exported(nb: dict) -> str:
     "Return the module that a notebook exports, or nothing."
-    found = re.search(r"#\| default_exp (\w+)", "".join(source(c) for c in nb["cells"] if c["cell_type"] == "code"))
+    found = re.search(r"#\| default_exp ([\w.]+)", "".join(source(c) for c in nb["cells"] if c["cell_type"] == "code"))
     return found[1] if found else ""
 
 

@@ -31,7 +31,7 @@ def selection(changed: list[str], root: Path) -> set[str]:
     wanted, modules = set(ALWAYS), set()
     for name in changed:
         path = root / name
-        if name.startswith("tests/test_"): wanted.add(path.name)
+        if name.startswith("tests/") and path.name.startswith("test_"): wanted.add(path.name)
         elif name.startswith("nbs/figures/") or name.startswith("paper_figures/"): wanted.add("test_figures.py")
         elif name.startswith("nbs/") and path.suffix == ".ipynb" and path.is_file():
             wanted.add(f"tests/test_notebooks.py::test_notebook_runs[{Path(name).relative_to('nbs')}]")
@@ -50,7 +50,7 @@ def tests_of(modules: set[str], root: Path) -> set[str]:
     "Name the test files that import one of some modules, as a module or through a name that the package gives."
     import lgdcnn
     found = set()
-    for path in (root / "tests").glob("test_*.py"):
+    for path in sorted((root / "tests").rglob("test_*.py")):
         text = path.read_text(encoding="utf-8")
         imported = set(re.findall(r"(?:from|import) lgdcnn\.([\w.]+)", text))
         for names in re.findall(r"from lgdcnn import ([^\n#]+)", text):

@@ -25,7 +25,7 @@ def test_a_change_asks_for_its_tests(changed, asked, root):
 
 
 def test_a_module_of_one_line_of_work_does_not_ask_for_all(root):
-    all_files = {p.name for p in (root / "tests").glob("test_*.py")}
+    all_files = {p.name for p in (root / "tests").rglob("test_*.py")}
     assert len(selection(["lgdcnn/speed.py"], root)) < len(all_files) / 4
     assert module_of(root / "nbs" / "00_config.ipynb") == "config" and module_of(root / "nbs" / "index.ipynb") == ""
 
@@ -72,5 +72,5 @@ def test_the_workflow_calls_the_makefile_on_the_pythons_that_are_promised(root):
 
 
 def test_fixtures_that_take_long_are_those_of_the_tests(root):
-    text = "".join(p.read_text() for p in (root / "tests").glob("test_*.py"))
+    text = "".join(p.read_text() for p in (root / "tests").rglob("test_*.py"))
     assert [name for name in SLOW_FIXTURES if not re.search(rf"@pytest.fixture.*\ndef {name}\(", text)] == []

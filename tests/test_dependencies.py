@@ -54,7 +54,7 @@ def test_what_the_package_imports_it_declares(root):
 
 
 def test_what_is_declared_is_used(root):
-    groups, code = declared(root), "".join(f.read_text() for f in (root / "lgdcnn").glob("*.py"))
+    groups, code = declared(root), "".join(f.read_text() for f in (root / "lgdcnn").rglob("*.py"))
     idle = set(groups[""]) - of_folder(root, "lgdcnn") - set(RUN)
     assert not idle, f"{sorted(idle)} are declared, but nothing in lgdcnn/ uses them"
     assert "papermill" in code and '"python3"' in code

@@ -32,7 +32,8 @@ def test_every_notebook_module_and_figure_is_there(site, root):
     notebooks = [p.relative_to(root / "nbs") for p in (root / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts]
     assert len(notebooks) > 30
     assert not [n for n in notebooks if not (site / n).with_suffix(".html").is_file()]
-    assert not [p.stem for p in (root / "lgdcnn").glob("[a-z]*.py") if not (site / "api" / f"{p.stem}.html").is_file()]
+    assert not [m for p in sorted((root / "lgdcnn").rglob("[a-z]*.py"))
+                if not (site / "api" / f"{(m := '.'.join(p.relative_to(root / 'lgdcnn').with_suffix('').parts))}.html").is_file()]
     gallery = (site / "figures.html").read_text()
     for name, entry in json.loads((root / "paper_figures" / "manifest.json").read_text()).items():
         assert f"{name}.png" in gallery and f"{name}.csv" in gallery, name

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+CHAPTERS = 0  # folders of the package
+
 
 def notebooks(root):
     return [p for p in sorted((root / "nbs").rglob("*.ipynb")) if ".ipynb_checkpoints" not in p.parts]
@@ -24,6 +26,35 @@ def source(cell):
     return "".join(cell["source"])
 
 
+def modules_below(folder):
+    "Read all modules of a package, its chapters' too; what is found is told by its path."
+    return {p.relative_to(folder).as_posix(): p.read_text() for p in sorted(folder.rglob("*.py"))}
+
+
+def exported(path):
+    "Name the module that a notebook exports, as nbdev does: 'data.splits'; '' for none."
+    found = re.search(r"#\| default_exp ([\w.]+)", "".join(map(source, cells(path))))
+    return found[1] if found else ""
+
+
+def book(root):
+    "List the modules in the order in which they are read: chapter by chapter."
+    return [m for p in notebooks(root) if re.match(r"\d\d\w*_", p.relative_to(root / "nbs").parts[0]) and (m := exported(p))]
+
+
+def imported(module, root):
+    "Name the modules of the package that a module imports at its top."
+    path = root / "lgdcnn" / f"{module.replace('.', '/')}.py"
+    here, found = module.split(".")[:-1], set()
+    for node in ast.parse(path.read_text()).body:
+        if not isinstance(node, ast.ImportFrom) or not node.level: continue
+        base = here[:len(here) + 1 - node.level] + (node.module.split(".") if node.module else [])
+        for name in node.names:
+            tried = [".".join(base + more + end) for more in ([name.name], []) for end in ([], ["__init__"])]
+            found |= set([n for n in tried if n and (root / "lgdcnn" / f"{n.replace('.', '/')}.py").is_file()][:1])
+    return found - {module}
+
+
 def python(code, **kw):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, **kw).stdout
 
@@ -33,8 +64,8 @@ def test_package_is_exported_from_the_notebooks(root, tmp_path):
         (shutil.copytree if (root / name).is_dir() else shutil.copy)(root / name, tmp_path / name)
     subprocess.run([sys.executable, "-c", "from nbdev.doclinks import nbdev_export; nbdev_export()"],
                    cwd=tmp_path, check=True, capture_output=True)
-    fresh = {p.name: p.read_text() for p in (tmp_path / "lgdcnn").glob("*.py")}
-    ours = {p.name: p.read_text() for p in (root / "lgdcnn").glob("*.py")}
+    fresh, ours = modules_below(tmp_path / "lgdcnn"), modules_below(root / "lgdcnn")
+    assert len(ours) > 80 and len({name.partition("/")[0] for name in ours if "/" in name}) >= CHAPTERS
     assert sorted(fresh) == sorted(ours), "a module without its notebook, or a notebook not exported: make export"
     differing = [name for name in ours if ours[name] != fresh[name]]
     assert not differing, f"{differing} differ from their notebooks: make export"
@@ -69,19 +100,14 @@ def test_settings_ini_agrees_with_pyproject(root):
 
 
 def test_modules_import_only_from_above(root):
-    order, imports = [], {}
-    for path in notebooks(root):
-        if path.parent.name != "nbs": continue
-        exported = re.search(r"#\| default_exp (\w+)", "".join(map(source, cells(path))))
-        if exported and exported[1] != "__init__": order.append(exported[1])
-    for module in order:
-        tree = ast.parse((root / "lgdcnn" / f"{module}.py").read_text())
-        imports[module] = {name for node in tree.body if isinstance(node, ast.ImportFrom) and node.level == 1
-                           for name in ([node.module] if node.module else [a.name for a in node.names])}
-    assert len(order) > 10 and len(set(order)) == len(order)
+    order = book(root)
+    assert len(order) > 80 and len(set(order)) == len(order)
+    edges = 0
     for i, module in enumerate(order):
-        below = imports[module] & set(order[i:])
+        known = imported(module, root)
+        below, edges = known & set(order[i:]), edges + len(known)
         assert not below, f"{module} imports {below}, which stand below it"
+    assert edges > 250, "a test of imports that sees none proves nothing"
 
 
 def test_import_is_quick_and_changes_nothing():
@@ -96,7 +122,9 @@ print(seconds)"""
 
 
 def test_importing_everything_leaves_the_random_state(root):
-    modules = [p.stem for p in (root / "lgdcnn").glob("*.py") if not p.stem.startswith("_")]
+    names = [n.removesuffix(".py").replace("/", ".") for n in modules_below(root / "lgdcnn")]
+    modules = [n for n in names if not n.rpartition(".")[2].startswith("_")]
+    assert len(modules) > 80
     code = f"""
 import importlib, torch, numpy as np
 torch.manual_seed(1); np.random.seed(1)
