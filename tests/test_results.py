@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lgdcnn.config import InputError, repo_root
-from lgdcnn.results import Cell, Predictions, ResultStore, RunRow, merge
+from lgdcnn.results import Cell, Predictions, RunRow
 from lgdcnn.scores import coverage, metrics, multiples, roc_auc
+from lgdcnn.store import ResultStore, merge
 from lgdcnn.table import METRIC, recompute
 
 ROW = dict(dataset="mp_bulk_modulus", fold=0, model="lstm", protocol="fast", seed=0, task="regression", unit="GPa",
@@ -148,7 +149,7 @@ def test_files_are_the_same_bytes_every_time(tmp_path):
 
 def test_the_row_is_written_last(tmp_path, monkeypatch):
     "What makes a cell done must not be there before its predictions are."
-    import lgdcnn.results as module
+    import lgdcnn.store as module
     order, write = [], module.write_atomic
     monkeypatch.setattr(module, "write_atomic", lambda path, content: (order.append(path.suffix), write(path, content)))
     p = predictions()

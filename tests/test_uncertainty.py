@@ -169,7 +169,8 @@ def test_the_stored_factors_follow_from_the_stored_predictions(root):
     "Read from the predictions themselves, for the smaller sets: multiple, factor and coverage."
     from lgdcnn.evidence import interval_factor
     from lgdcnn.fetching import load_cached
-    from lgdcnn.results import Cell, ResultStore
+    from lgdcnn.results import Cell
+    from lgdcnn.store import ResultStore
     store, small = ResultStore(root / "results" / "benchmark"), _stored(root).query("n_test < 1000")
     for line in small.itertuples():
         cell = Cell(line.dataset, line.fold, line.model, line.protocol, line.seed)
