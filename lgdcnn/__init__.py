@@ -15,7 +15,7 @@ _HOME = {"LGDCNNRegressor": "estimator", "LGDCNNClassifier": "classifier", "load
          "Applicability": "applicability", "CrossConformal": "conformal",
          "parse_formula": "composition", "FormulaError": "composition", "InputError": "config"}
 _MODULES = ("applicability", "baselines", "cecv", "classifier", "composition", "config", "conformal", "datasets",
-            "elements", "estimator", "explanation", "figures", "fused", "fusion", "members", "models", "plots",
+            "elements", "estimator", "explanation", "figures", "fused", "fusion", "manifest", "members", "models", "plots",
             "response", "training", "trust_plots", "uncertainty")
 
 def __getattr__(name: str):
