@@ -22,7 +22,7 @@ from .estimator import LGDCNNRegressor
 from .explanation import _formulas
 from .extra import ExtraColumns, read_inputs, row_keys
 from .files import _check_scores, fingerprint, refusing
-from .fusion import Fusion, _parts, cross_fitted, has_atom, learn_fusion, learn_shares
+from .fusion import Fusion, cross_fit, cross_fitted, row_parts, has_atom, learn_fusion, learn_shares
 from .conformal import conformal_multiple, std_factor
 from .heldout import hold_out, warn_of_conflicts
 from .tables import smallest_fraction, warn_of_traces
@@ -374,10 +374,9 @@ class FusedClassifier(ClassifierMixin, FusedEstimator):
 def _crossed_shares(hit: np.ndarray, shares: np.ndarray,  # (n, k), (M, n, k)
                     groups, seed: int) -> np.ndarray:  # (n, k)
     "Mix the probabilities of each part of the held-out rows by weights that the others choose."
-    part, mixed = _parts(len(hit), 5, groups, seed), np.empty(hit.shape)
-    for out in (part == j for j in np.unique(part)):
-        mixed[out] = np.tensordot(learn_shares(hit[~out], shares[:, ~out]), shares[:, out], 1)
-    return mixed
+    learn = lambda rows: learn_shares(hit[rows], shares[:, rows])
+    mix = lambda weights, rows: (np.tensordot(weights, shares[:, rows], 1),)
+    return cross_fit(row_parts(len(hit), 5, groups, seed), learn, mix)[0]
 
 @patch
 def _fuse(self: FusedClassifier, members: dict, lesson: Lesson) -> None:

@@ -18,7 +18,7 @@ import torch
 from .composition import composition_keys
 from .config import InputError, choose
 from .device import Machine
-from .fusion import Fusion, _parts, has_atom, learn_fusion
+from .fusion import Fusion, cross_fit, has_atom, row_parts, learn_fusion
 from .packing import ArraySet
 from .plan import MAIN, MAIN_PROTOCOLS, full_protocol
 from .results import BLENDS, Cell, Predictions, RunRow
@@ -135,12 +135,9 @@ def crossed(way: Way, y: np.ndarray, side: Side, zero: np.ndarray | None,  # of 
             groups: np.ndarray,  # (n,) composition of each row
             k: int = 5) -> tuple[np.ndarray, np.ndarray | None]:  # predictions and standard deviations
     "Fuse each part of the validation rows by what the others teach."
-    mean, std, part = np.zeros(len(y)), np.zeros(len(y)), _parts(len(y), k, groups, 0)
-    for out in (part == j for j in np.unique(part)):
-        said = lambda rows: (side.means[:, rows], side.stds[:, rows], None if zero is None else zero[rows])
-        mean[out], s = way.predict(way.learn(y[~out], *said(~out)), *said(out))
-        if s is not None: std[out] = s
-    return mean, None if way.classes else std
+    said = lambda rows: (side.means[:, rows], side.stds[:, rows], None if zero is None else zero[rows])
+    return cross_fit(row_parts(len(y), k, groups), lambda rows: way.learn(y[rows], *said(rows)),
+                     lambda fusion, rows: way.predict(fusion, *said(rows)))
 
 def opens(way: Way, y: np.ndarray, side: Side, zero: np.ndarray, groups: np.ndarray) -> bool:
     "Tell whether the gate lowers the cross-fitted error."

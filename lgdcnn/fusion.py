@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['STRENGTH', 'ZERO_SHARE', 'laplace_cdf', 'laplace_quantile', 'mixture_quantile', 'mixture_median', 'mixture_std',
            'member_spread', 'learn_weights', 'has_atom', 'zero_gate', 'zero_probability', 'learn_shares', 'Fusion',
-           'learn_fusion', 'cross_fitted']
+           'learn_fusion', 'row_parts', 'cross_fit', 'cross_fitted']
 
 # %% ../nbs/09i_fusion.ipynb #1d4d79be
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -206,12 +207,31 @@ def learn_fusion(y: np.ndarray,  # (n,) held-out values
     zero = None if gate is None else zero_probability(p_zero, gate)
     return Fusion(learn_weights(y, means, stds * factors[:, None], strength, zero), factors, gate)
 
-# %% ../nbs/09i_fusion.ipynb #f97613e1
-def _parts(n: int, k: int, groups, seed: int) -> np.ndarray:  # (n,) 0 to k - 1
-    "Cut rows into parts at random, equal groups together."
+# %% ../nbs/09i_fusion.ipynb #052be588
+def row_parts(n: int,  # rows
+              k: int,  # parts, two at least
+              groups=None,  # (n,) rows of one group stay together; None: each is its own
+              seed: int = 0,
+             ) -> np.ndarray:  # (n,) 0 to k - 1
+    "Cut rows into parts at random, equal groups together; raises `InputError` for fewer than two parts."
+    if not isinstance(k, int | np.integer) or k < 2: raise InputError(f"k = {k!r} is not possible: two parts at least")
     _, group = np.unique(np.arange(n) if groups is None else np.asarray(groups), return_inverse=True)
     return (np.random.default_rng(seed).permutation(int(group.max(initial=-1)) + 1) % k)[group]
 
+def cross_fit(part: np.ndarray,  # (n,) part of each row
+              learn: Callable,  # mask of rows -> what is learned from them
+              predict: Callable,  # what was learned, mask of rows -> a tuple of predictions for them, an entry may be None
+             ) -> tuple:  # likewise, for all rows
+    "Let each part be predicted by what the other parts teach."
+    made = None
+    for out in (part == j for j in (np.unique(part) if len(part) else [0])):  # of no rows, one empty part
+        said = predict(learn(~out), out)
+        if made is None: made = tuple(None if s is None else np.zeros((len(part), *s.shape[1:])) for s in said)
+        for whole, s in zip(made, said):
+            if s is not None: whole[out] = s
+    return made
+
+# %% ../nbs/09i_fusion.ipynb #f97613e1
 def cross_fitted(y: np.ndarray,  # (n,) held-out values
                  means: np.ndarray, stds: np.ndarray,  # (M, n)
                  k: int = 5,
@@ -223,10 +243,6 @@ def cross_fitted(y: np.ndarray,  # (n,) held-out values
     "Predict each held-out row by a fusion learned without its part."
     y, means, stds = (np.asarray(a, dtype=np.float64) for a in (y, means, stds))
     p = None if p_zero is None else np.asarray(p_zero, dtype=np.float64)
-    if not isinstance(k, int | np.integer) or k < 2: raise InputError(f"k = {k!r} is not possible: two parts at least")
-    part, median, std = _parts(len(y), k, groups, seed), np.empty(len(y)), np.empty(len(y))
-    for out in (part == j for j in np.unique(part)):
-        said = [None if p is None else p[rows] for rows in (~out, out)]
-        fusion = learn_fusion(y[~out], means[:, ~out], stds[:, ~out], said[0], strength)
-        median[out], std[out] = fusion.predict(means[:, out], stds[:, out], said[1])
-    return median, std
+    said = lambda rows: (means[:, rows], stds[:, rows], None if p is None else p[rows])
+    learn = lambda rows: learn_fusion(y[rows], *said(rows), strength)
+    return cross_fit(row_parts(len(y), k, groups, seed), learn, lambda fusion, rows: fusion.predict(*said(rows)))
