@@ -19,7 +19,8 @@ from .packing import ArraySet
 from .plan import MAIN
 from .results import Predictions, RunRow
 from .store import ResultStore
-from .table import as_csv, leading
+from .table import leading
+from .render import as_csv
 
 # %% ../nbs/12j_evidence.ipynb #3600b304
 def standard_error(errors: np.ndarray,  # (n,) absolute errors
