@@ -21,7 +21,8 @@ from .config import MODELS, PROTOCOLS, InputError, ModelConfig, TrainConfig, cho
 from .device import resolve_device, resolve_precision
 from .extra import ExtraColumns, check_names, read_inputs, row_keys, with_extra
 from .files import fingerprint, read_model, restore, write_model
-from .heldout import TraceWarning, hold_out, smallest_fraction, warn_of_conflicts, warn_of_traces
+from .heldout import hold_out, warn_of_conflicts
+from .tables import TraceWarning, smallest_fraction, warn_of_traces
 from .layers import CompositionTensors, spread
 from .losses import LOSSES
 from .models import build_model

@@ -14,7 +14,8 @@ from sklearn.base import RegressorMixin
 
 from .config import InputError, ModelConfig, TrainConfig
 from .ensemble import CompositionEstimator
-from .heldout import conformal_multiple, standardisation, std_factor
+from .conformal import conformal_multiple, std_factor
+from .heldout import standardisation
 from .losses import METRICS
 from .tables import check_target_table, check_targets, check_weights
 

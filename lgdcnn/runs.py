@@ -27,7 +27,8 @@ from .provenance import code_version, provenance
 from .registry import cards
 from .results import Cell, Predictions, RunRow
 from .saved_networks import save_network
-from .scores import by_elements, coverage, metrics, multiples
+from .conformal import calibrated_coverage, calibrated_multiples
+from .scores import by_elements, metrics
 from .training import Rows, TrainingError, fit_network
 from .training import predict as predict_network
 
@@ -174,7 +175,7 @@ def make_row(cell: Cell, data: ArraySet, machine: Machine, fit: Fit, predictions
         n_elements_train=int(data.part("train", cell.fold)[0].n_elements.sum()), epochs=fit.epochs,
         val=metrics(data.task, *val[:2]), test=metrics(data.task, y, p),
         test_without_pure=metrics(data.task, y[n > 1], p[n > 1]), test_by_elements=by_elements(data.task, y, p, n),
-        coverage=coverage(val, (y, p, predictions.std)) if regression else {},
-        multiples=multiples(*val) if regression else {},
+        coverage=calibrated_coverage(val, (y, p, predictions.std)) if regression else {},
+        multiples=calibrated_multiples(*val) if regression else {},
         n_parameters=fit.n_parameters, seconds=round(fit.seconds, 3),
         predictions=predictions.digest(), validation=validation.digest(), **made)

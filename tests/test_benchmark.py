@@ -270,7 +270,7 @@ def test_a_submission_is_whole(tiny, tmp_path):
 
 def test_exported_intervals_are_the_calibrated_ones(tmp_path):
     "Errors five times as large as claimed: 95 % of the rows lie inside all the same; a run without multiples gets none."
-    from lgdcnn.heldout import laplace_multiple
+    from lgdcnn.conformal import laplace_multiple
     from lgdcnn.matbench import export, submission
     from lgdcnn.runs import Fit, make_row
     from lgdcnn.splits import matbench_splits

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from lgdcnn.against import recompute
 from lgdcnn.config import InputError, repo_root
+from lgdcnn.conformal import calibrated_coverage, calibrated_multiples
 from lgdcnn.results import Cell, Predictions, RunRow
-from lgdcnn.scores import coverage, metrics, multiples, roc_auc
+from lgdcnn.scores import metrics, roc_auc
 from lgdcnn.store import ResultStore, merge
 from lgdcnn.table import METRIC
 
@@ -222,9 +223,9 @@ def test_roc_auc_agrees_with_scikit_learn():
 def test_coverage_needs_enough_rows_and_uses_the_claimed_sigma():
     val = np.zeros(9), np.arange(1.0, 10.0), np.ones(9)
     test = np.zeros(4), np.array([1.0, 8.0, 9.0, 18.0]), np.array([1.0, 1.0, 1.0, 2.0])
-    assert coverage(val, test) == {"0.5": 0.25, "0.8": 0.5, "0.9": 1.0}  # ranks 5, 8, 9 of nine; no 95 %
-    assert multiples(*val) == {"0.5": 5.0, "0.8": 8.0, "0.9": 9.0}
-    assert coverage((*val[:2], None), (*test[:2], None))["0.9"] == 0.75  # without sigma the last lies outside
+    assert calibrated_coverage(val, test) == {"0.5": 0.25, "0.8": 0.5, "0.9": 1.0}  # ranks 5, 8, 9 of nine; no 95 %
+    assert calibrated_multiples(*val) == {"0.5": 5.0, "0.8": 8.0, "0.9": 9.0}
+    assert calibrated_coverage((*val[:2], None), (*test[:2], None))["0.9"] == 0.75  # without sigma the last lies outside
 
 
 def committed():
