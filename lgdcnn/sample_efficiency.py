@@ -22,7 +22,8 @@ import torch
 from .cecv_comparison import measure
 from .composition import Compositions, featurize
 from .config import InputError, ModelConfig, TrainConfig, write_atomic
-from .convergence import RunPlan, append_lines, as_rows, is_stored, read_lines
+from .convergence import as_rows
+from .records import RunPlan, append_lines, is_stored, read_lines
 from .provenance import provenance
 from .datasets import Dataset, load_dataset
 from .device import Machine
