@@ -1016,6 +1016,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'lgdcnn.multitask': { 'lgdcnn.multitask.HeldBack': ('multitask.html#heldback', 'lgdcnn/multitask.py'),
                                   'lgdcnn.multitask.PropertyRows': ('multitask.html#propertyrows', 'lgdcnn/multitask.py'),
                                   'lgdcnn.multitask.Standard': ('multitask.html#standard', 'lgdcnn/multitask.py'),
+                                  'lgdcnn.multitask._Stopped': ('multitask.html#_stopped', 'lgdcnn/multitask.py'),
+                                  'lgdcnn.multitask._averaged': ('multitask.html#_averaged', 'lgdcnn/multitask.py'),
                                   'lgdcnn.multitask._digest': ('multitask.html#_digest', 'lgdcnn/multitask.py'),
                                   'lgdcnn.multitask._joined': ('multitask.html#_joined', 'lgdcnn/multitask.py'),
                                   'lgdcnn.multitask._medians': ('multitask.html#_medians', 'lgdcnn/multitask.py'),
