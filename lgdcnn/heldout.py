@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['STD_LEVEL', 'warn_of_conflicts', 'hold_out', 'conformal_rank', 'conformal_multiple', 'laplace_multiple', 'std_factor',
-           'standardisation', 'TraceWarning', 'smallest_fraction', 'is_trace', 'warn_of_traces']
+           'TraceWarning', 'smallest_fraction', 'is_trace', 'warn_of_traces']
 
 # %% ../nbs/08e_heldout.ipynb #ed138fd7
 import warnings
@@ -103,25 +103,6 @@ def std_factor(scores: np.ndarray,  # (n,) scaled errors of held-out rows
     if not n: return 1.0
     level = min(STD_LEVEL, n / (n + 1))
     return conformal_multiple(scores, level) / laplace_multiple(level)
-
-# %% ../nbs/08e_heldout.ipynb #7aa820c5
-_TINY = 1e-100  # chosen here: its square is far from the smallest number there is, 2e-308
-
-def standardisation(y: np.ndarray,  # (N,) or (N, k), NaN where unknown
-                   ):  # mean and spread (1 where it is zero), two floats or two (k,) arrays
-    "Return what targets are shifted and divided by; raises `InputError` if they are too large or too small for that."
-    with np.errstate(over="ignore", invalid="ignore"), warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        several = y.ndim > 1
-        mean, std = (np.nanmean(y, 0), np.nanstd(y, 0)) if several else (float(y.mean()), float(y.std()))
-    if np.isnan(mean).any(): raise InputError("no training row is left with a known target: hold out fewer rows")
-    if not np.isfinite(std).all(): raise InputError("the targets are too large to be standardised: use another unit")
-    with np.errstate(over="ignore", invalid="ignore"): reach = np.nanmax(y, 0) - np.nanmin(y, 0)
-    tiny = (reach > 0) & (np.asarray(std) < _TINY)
-    if tiny.any():  # squares of differences vanish
-        raise InputError(f"the targets differ by {np.atleast_1d(reach)[np.atleast_1d(tiny)].min():.2g} at most, "
-                         "too little to be computed with: use another unit")
-    return mean, np.where(std > 0, std, 1.0) if several else std or 1.0
 
 # %% ../nbs/08e_heldout.ipynb #59120e57
 _TRACE = 0.5  # of the smallest fraction that training has seen; chosen here, so that ordinary rows hold none
