@@ -12,10 +12,10 @@ __version__ = "0.1.0"
 _HOME = {"LGDCNNRegressor": "estimator", "LGDCNNClassifier": "classifier", "load_model": "classifier",
          "FusedRegressor": "fused", "FusedClassifier": "fused",
          "load_dataset": "datasets", "list_datasets": "datasets",
-         "Applicability": "applicability", "CrossConformal": "cross_conformal",
+         "Applicability": "applicability", "CrossConformal": "conformal",
          "parse_formula": "composition", "FormulaError": "composition", "InputError": "config"}
-_MODULES = ("applicability", "baselines", "cecv", "classifier", "composition", "config", "cross_conformal", "datasets",
-            "elements", "estimator", "explanation", "figures", "fused", "fusion", "members", "models", "plots",
+_MODULES = ("applicability", "baselines", "cecv", "classifier", "composition", "config", "conformal", "datasets",
+            "elements", "estimator", "explanation", "figures", "fused", "fusion", "manifest", "members", "models", "plots",
             "response", "training", "trust_plots", "uncertainty")
 
 def __getattr__(name: str):

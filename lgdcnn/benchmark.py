@@ -25,7 +25,8 @@ from .device import resolve_device
 from .packing import ArraySet, load_pack
 from .parts import part_set, read_part
 from .plan import JOINT, MAIN, epochs, family, is_kept, kind, make_plan, networks, projected_seconds, read_budget
-from .results import Cell, Predictions, ResultStore, RunRow, sweep
+from .results import Cell, Predictions, RunRow
+from .store import ResultStore, sweep
 from .runs import Paused, impossible, run_family
 from .training import out_of_memory
 

@@ -34,7 +34,8 @@ from .device import bf16_units
 from .layers import CompositionTensors
 from .models import build_model
 from .plan import MAIN, by_size, card_plan, default_plan, n_folds, schedule
-from .results import ResultStore, code_version
+from .provenance import code_version
+from .store import ResultStore
 from .speed import formulas_like, operations, product_rate
 from .training import Rows, Run, _take_step, predict
 

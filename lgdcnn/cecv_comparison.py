@@ -16,6 +16,7 @@ import numpy as np
 from .cecv import THRESHOLDS, cecv_of, containing, environments
 from .cecv_order import order_table
 from .config import MODELS, PROTOCOLS, InputError, ModelConfig, TrainConfig, choose, write_atomic
+from .places import data_file
 
 # %% ../nbs/12a_cecv_comparison.ipynb #390fe61e
 PUBLISHED_NAMES = {"lstm": "LSTM", "l-g-dcnn-v1": "L-G-DCNN-V1", "l-g-dcnn": "L-G-DCNN", "ldcnn": "LDCNN",
@@ -25,7 +26,7 @@ def published_curves(setting: str = "set A",  # the paper's silicon set
                     ):  # pandas DataFrame: model, setting, threshold, count, source
     "Read the reference's own counts; raises `InputError` for an unknown setting."
     import pandas as pd
-    table = pd.read_csv(Path(__file__).parent / "data" / "cecv_reference.csv")
+    table = pd.read_csv(data_file("cecv_reference.csv"))
     table = table.melt(["model", "setting", "source"], var_name="threshold", value_name="count")
     table["threshold"] = table["threshold"].str.removeprefix("t").astype(float)
     chosen = table[table["setting"].str.replace(r" \(.*", "", regex=True) == setting]  # without remarks in brackets

@@ -46,7 +46,8 @@ def _parse_once(command: click.Command, ctx, args: list) -> list:
 class _Commands(click.Group):
     "Load commands on first use, and turn errors into one line."
     lazy = {"datasets": "lgdcnn.cli_datasets:datasets", "cecv": "lgdcnn.cli_cecv:command",
-            "predict": "lgdcnn.cli_predict:predict", "plot": "lgdcnn.cli_plot:plot",
+            "predict": "lgdcnn.cli_predict:predict",
+            "properties": "lgdcnn.cli_properties:properties", "plot": "lgdcnn.cli_plot:plot",
             "benchmark": "lgdcnn.cli_benchmark:benchmark",
             "figures": "lgdcnn.cli_figures:figures"}
 

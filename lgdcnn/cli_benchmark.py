@@ -42,7 +42,7 @@ def _scheduled(cells: list, device: str, budget: str, pack: Path | None, results
     from lgdcnn.card import LIMIT, carried
     from lgdcnn.config import repo_root
     from lgdcnn.plan import card_rates, kind, read_budget, schedule
-    from lgdcnn.results import ResultStore
+    from lgdcnn.store import ResultStore
     store, seconds = ResultStore(results_folder(results)), read_budget(budget)
     tables = sorted((store.folder.parent / "speed").glob(f"card_{kind(device)}*.csv"), key=lambda p: p.stat().st_mtime)
     rates = card_rates(tables[-1]) if tables and kind(device) == "cuda" else {}
@@ -133,7 +133,7 @@ def status(cells: bool, device: str, results, form: str, **filters) -> None:
     from lgdcnn.benchmark import results_folder
     from lgdcnn.benchmark import status as look
     from lgdcnn.plan import make_plan
-    from lgdcnn.results import ResultStore
+    from lgdcnn.store import ResultStore
     records = look(make_plan(**filters), ResultStore(results_folder(results)), device)
     _echo(records if cells else _by_group(records), form)
     undone = [r for r in records if r["state"] == "undone"]
@@ -163,7 +163,8 @@ def table(dataset, model, against, averages, form, pack, results) -> None:
     from lgdcnn import table as t
     from lgdcnn.benchmark import loader, results_folder
     from lgdcnn.plan import MAIN, OWN
-    from lgdcnn.results import BLENDS, ResultStore
+    from lgdcnn.results import BLENDS
+    from lgdcnn.store import ResultStore
     store, load = ResultStore(results_folder(results)), loader(pack)
     if against:
         records = _chosen(t.against(store, load, against), dataset, ())
@@ -191,7 +192,7 @@ def table(dataset, model, against, averages, form, pack, results) -> None:
 def predictions(name, model, protocol, seed, pack, results, form) -> None:
     "Print formula, target, prediction, std and fold of the test rows of data set NAME."
     from lgdcnn.benchmark import loader, results_folder
-    from lgdcnn.results import ResultStore
+    from lgdcnn.store import ResultStore
     from lgdcnn.table import prediction_table
     _echo(prediction_table(ResultStore(results_folder(results)), loader(pack), name, model, protocol, seed), form)
 
@@ -204,7 +205,7 @@ def fuse(dataset, pack, results) -> None:
     "Fuse networks and trees from their stored predictions into rows of their own."
     from lgdcnn.benchmark import loader, results_folder
     from lgdcnn.fused_rows import fuse as make
-    from lgdcnn.results import ResultStore
+    from lgdcnn.store import ResultStore
     store = ResultStore(results_folder(results))
     names = {r["dataset"] for r in _chosen([vars(c) for c in store.cells()], dataset, ())}
     made = make(store, loader(pack), names, _note)
@@ -223,7 +224,7 @@ def matbench_export(folder: Path, model, protocol, seed, pack, results) -> None:
     "Write a Matbench v0.1 submission into FOLDER, from stored predictions of all five folds."
     from lgdcnn.benchmark import loader, results_folder
     from lgdcnn.matbench import export
-    from lgdcnn.results import ResultStore
+    from lgdcnn.store import ResultStore
     tasks = export(folder, ResultStore(results_folder(results)), loader(pack), model, protocol, seed,
                    note=lambda text: click.echo(f"note: {text}", err=True))
     click.echo(f"{len(tasks)} of 13 tasks: {', '.join(tasks)}")
@@ -255,8 +256,8 @@ def speed(rows, batch_size, n_rows, turns, device, precision, form) -> None:
 def merge(folder: Path, results) -> None:
     "Bring in the results of another machine from FOLDER; where both have a cell, ours stays."
     from lgdcnn.benchmark import results_folder
-    from lgdcnn.results import ResultStore
-    from lgdcnn.results import merge as join
+    from lgdcnn.store import ResultStore
+    from lgdcnn.store import merge as join
     if not (folder / "runs").is_dir(): raise InputError(f"{str(folder)!r} is no folder of results: it has no folder 'runs'")
     report = join(ResultStore(results_folder(results)), ResultStore(folder))
     click.echo("; ".join(f"{len(v)} {k}" for k, v in report.items()))

@@ -96,7 +96,7 @@ def _answer(model, compositions, coverage: float | None, raw: bool = False):  # 
     "Predict what `model` has read; traces are told by `_Guard`."
     import warnings
 
-    from lgdcnn.heldout import TraceWarning
+    from lgdcnn.tables import TraceWarning
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TraceWarning)
         return _predicted(model, compositions, coverage, raw)
@@ -190,8 +190,10 @@ class _Guard:
 
 # %% ../nbs/16d_cli_predict.ipynb #061c5713
 @click.command()
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("model", required=False)
 @click.argument("formulas", nargs=-1)
+@click.option("--property", "wanted", multiple=True, metavar="NAME",
+              help="Ask the model in the package, without MODEL, for a property or 'all' (see `lgdcnn properties`).")
 @click.option("--csv", type=click.Path(path_type=Path),
               help="Table (CSV, parquet or xlsx; - is standard input) with a column of formulas.")
 @click.option("--formula", help="Its name in the table.  ['formula', or the only one named like it]")
@@ -207,9 +209,15 @@ class _Guard:
 @click.option("--raw-std", is_flag=True, help="Also a column of the networks' own standard deviation, not calibrated.")
 @click.option("--device", default="auto", show_default=True)
 @click.option("--quiet", is_flag=True, help="No progress on stderr.")
-def predict(model, formulas, csv, formula, separator, decimal, out, coverage, form, excel_safe, chunk, check,
+def predict(model, formulas, wanted, csv, formula, separator, decimal, out, coverage, form, excel_safe, chunk, check,
             raw_std, device, quiet) -> None:
-    "Predict with a saved MODEL for FORMULAS, or for a table given by --csv."
+    "Predict with a saved MODEL, or the one in the package (--property), for FORMULAS, or for a table given by --csv."
+    if wanted:
+        options = dict(formula=formula, separator=separator, decimal=decimal, chunk=chunk, quiet=quiet,
+                       excel_safe=excel_safe)
+        return _with_properties(wanted, (model, *formulas) if model else (), csv, coverage, form, out, options)
+    if not model: raise click.UsageError("Missing argument 'MODEL'.", click.get_current_context())
+    model = Path(model)
     check_out(out or "-", model, csv, None if check == "model" else check, binary=False)
     if out and out.suffix.lower() == ".parquet": raise InputError("predictions are written as CSV or JSON: name the file so")
     question = _Question(formulas, csv, formula, chunk, separator, decimal)  # a slip in it is told before anything else
@@ -234,6 +242,17 @@ def predict(model, formulas, csv, formula, separator, decimal, out, coverage, fo
     guard.tell()
 
 # %% ../nbs/16d_cli_predict.ipynb #1cf9dd19
+def _with_properties(wanted, formulas, csv: Path | None, coverage: float, form, out: Path | None, options: dict) -> None:
+    "Ask the model in the package; raises `InputError` for options that only a model file has."
+    context = click.get_current_context()
+    for name in ("check", "raw_std", "device"):
+        if context.get_parameter_source(name).name == "COMMANDLINE":
+            raise InputError(f"--{name.replace('_', '-')} is for a model file, not for --property: leave it out")
+    check_out(out or "-", csv, binary=False)
+    if out and out.suffix.lower() == ".parquet": raise InputError("predictions are written as CSV or JSON: name the file so")
+    from lgdcnn.cli_properties import predict_properties
+    predict_properties(wanted, formulas, csv, coverage, form, out, options)
+
 def _write_all(write, question: _Question, form: str, columns: list[str], progress: bool, answer, excel_safe: bool) -> None:
     "Predict and write part after part."
     from tqdm import tqdm

@@ -8,17 +8,17 @@ __all__ = ['TABLES', 'magpie_properties', 'xenonpy_properties', 'element_table',
 # %% ../nbs/02_elements.ipynb #d40c80e2
 import csv
 import functools
-from pathlib import Path
 
 import numpy as np
 
 from .composition import SYMBOLS
 from .config import choose
+from .places import data_file
 
 # %% ../nbs/02_elements.ipynb #5a51bedc
 def _mat2vec() -> np.ndarray:
     "Read the (118, 200) mat2vec vectors shipped with the package."
-    return np.load(Path(__file__).parent / "data" / "mat2vec.npy", allow_pickle=False)
+    return np.load(data_file("mat2vec.npy"), allow_pickle=False)
 
 def _onehot() -> np.ndarray:
     "Return the (118, 118) identity: an element is itself and nothing else."
@@ -27,7 +27,7 @@ def _onehot() -> np.ndarray:
 # %% ../nbs/02_elements.ipynb #d7b2ba28
 def _properties(name: str) -> dict[str, np.ndarray]:
     "Read a table of elements that comes with the package, a column for each property."
-    with open(Path(__file__).parent / "data" / name, newline="", encoding="utf-8") as f: header, *rows = csv.reader(f)
+    with open(data_file(name), newline="", encoding="utf-8") as f: header, *rows = csv.reader(f)
     values = np.array([[float(cell or "nan") for cell in row[1:]] for row in rows])
     return dict(zip(header[1:], values.T))
 

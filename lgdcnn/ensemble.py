@@ -22,11 +22,11 @@ from .config import MODELS, PROTOCOLS, InputError, ModelConfig, TrainConfig, cho
 from .device import resolve_device, resolve_precision
 from .extra import ExtraColumns, check_names, read_inputs, row_keys, with_extra
 from .files import fingerprint, read_model, restore, write_model
-from .heldout import TraceWarning, hold_out, smallest_fraction, warn_of_conflicts, warn_of_traces
+from .heldout import hold_out, warn_of_conflicts
 from .layers import CompositionTensors
 from .losses import LOSSES
 from .models import build_model
-from .tables import check_weights
+from .tables import TraceWarning, check_weights, smallest_fraction, warn_of_traces
 from .trained import as_rows, element_vectors, layer_outputs, network_answers
 from .training import Rows, fit_network
 

@@ -17,7 +17,8 @@ import numpy as np
 from .config import InputError, write_atomic
 from .packing import ArraySet
 from .plan import MAIN
-from .results import Predictions, ResultStore, RunRow
+from .results import Predictions, RunRow
+from .store import ResultStore
 from .table import as_csv, leading
 
 # %% ../nbs/12j_evidence.ipynb #3600b304

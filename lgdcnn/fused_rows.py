@@ -8,7 +8,6 @@ __all__ = ['TREES', 'NETWORKS', 'KINDS', 'TWICE', 'Groups', 'PER_KIND', 'GATE_BE
            'fuse', 'remake', 'differences']
 
 # %% ../nbs/12o_fused_rows.ipynb #7f843a09
-import gzip
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,12 +16,13 @@ import numpy as np
 import torch
 
 from .composition import composition_keys
-from .config import InputError, choose, write_atomic
+from .config import InputError, choose
 from .device import Machine
 from .fusion import Fusion, _parts, has_atom, learn_fusion
 from .packing import ArraySet
 from .plan import MAIN, MAIN_PROTOCOLS, full_protocol
-from .results import BLENDS, Cell, Predictions, ResultStore, RunRow, _text
+from .results import BLENDS, Cell, Predictions, RunRow
+from .store import ResultStore, read_zipped, write_zipped
 from .runs import Fit, make_row
 from .splits import Split
 
@@ -181,13 +181,12 @@ GATE_BELOW = 30_000  # rows: above, growing a gate takes longer than all other r
 def stored_gate(store: ResultStore, data: ArraySet, fold: int) -> Predictions | None:
     "Read the chances of zero, growing the gate if it is not there; None where there is no atom, or no LightGBM."
     path = gate_path(store, data.name, fold)
-    if path.is_file(): return Predictions.from_text(_text(path))
+    if path.is_file(): return Predictions.from_text(read_zipped(path))
     worth = data.task == "regression" and len(data.target) < GATE_BELOW and has_atom(data.part("train", fold)[1])
     if not worth: return None
     try: grown = grow_gate(data, fold)
     except InputError: return None  # no LightGBM
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, gzip.compress(grown.to_text().encode(), 9, mtime=0))
+    write_zipped(path, grown.to_text())
     return grown
 
 def plan_set(rows: Iterable[RunRow], data: ArraySet, blend: str) -> list[tuple[int, int, Groups]]:  # fold, seed, members
@@ -211,7 +210,7 @@ def _put(store: ResultStore, row: RunRow, *parts: Predictions) -> bool:
 
 def _forget(store: ResultStore, dataset: str, wanted: set[Cell]) -> None:
     "Remove the blends of a set that its runs no longer give."
-    for cell in [c for c in store._names()[0] if c.dataset == dataset and c.model in BLENDS and c not in wanted]:
+    for cell in [c for c in store.names()[0] if c.dataset == dataset and c.model in BLENDS and c not in wanted]:
         for path in (store.row_path(cell), *(store.predictions_path(cell, p) for p in ("test", "validation"))):
             path.unlink(missing_ok=True)
 

@@ -16,11 +16,12 @@ from pathlib import Path
 import numpy as np
 
 from .config import MODELS, InputError, write_atomic
-from .heldout import STD_LEVEL, laplace_multiple
+from .conformal import STD_LEVEL, laplace_multiple
 from .packing import ArraySet
 from .plan import MAIN, n_folds
 from .registry import cards
-from .results import Cell, Predictions, ResultStore, RunRow
+from .results import Cell, Predictions, RunRow
+from .store import ResultStore
 from .scores import roc_auc
 
 # %% ../nbs/12h_matbench.ipynb #393c2420

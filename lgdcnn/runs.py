@@ -12,22 +12,22 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from .config import PROTOCOLS, InputError, TrainConfig, choose
+from .conformal import calibrated_coverage, calibrated_multiples
 from .device import Machine
 from .layers import CompositionTensors
 from .models import build_model, n_parameters
 from .packing import ArraySet
 from .plan import CLASSES_ONLY, check_model, family, models, networks
+from .provenance import code_version, provenance
 from .registry import cards
-from .results import Cell, Predictions, RunRow, code_version
+from .results import Cell, Predictions, RunRow
 from .saved_networks import save_network
-from .scores import by_elements, coverage, metrics, multiples
+from .scores import by_elements, metrics
 from .trained import Trained, standardisation, train_network
 from .training import TrainingError
 
@@ -135,21 +135,21 @@ def run_family(cell: Cell, sets: list[ArraySet],  # the cell's own, or its whole
                end: float = math.inf, on_epoch: Callable[[dict], None] | None = None,
                keep: Path | None = None) -> list[tuple[RunRow, Predictions, Predictions]]:  # row, test, validation
     "Train, predict and score a cell and its siblings, each with the seconds of the whole training; raises `TrainingError`."
-    code_version()  # remembered from here on: files may change while a training lasts
+    code = code_version()  # before the training: files may change while it lasts
     for data in sets:
         if not 0 <= cell.fold < len(data.splits):
             raise InputError(f"fold {cell.fold} of {data.name} does not exist: it has {len(data.splits)}")
     if cell.model in networks(): fits = fit_cell_network(cell, sets, machine, checkpoint, end, on_epoch, keep)
     else: fits = [fit_cell_baseline(cell, sets[0], machine)]
-    return [_scored(replace(cell, dataset=data.name), sets, data, machine, fit) for data, fit in zip(sets, fits)]
+    return [_scored(replace(cell, dataset=data.name), sets, data, machine, fit, code) for data, fit in zip(sets, fits)]
 
-def _scored(cell: Cell, sets: list[ArraySet], data: ArraySet, machine: Machine, fit: Fit):
+def _scored(cell: Cell, sets: list[ArraySet], data: ArraySet, machine: Machine, fit: Fit, code: dict[str, str]):
     "Make the row of one set, and its predictions for test and validation rows."
     split = data.splits[cell.fold]
     test, validation = Predictions(split.test, *fit.test).rounded(), Predictions(split.val, *fit.val).rounded()
     if not np.isfinite(test.mean).all(): raise TrainingError(f"{cell.id} predicts values that are no numbers")
     joint = tuple(sorted(s.name for s in sets)) if len(sets) > 1 else ()
-    return replace(make_row(cell, data, machine, fit, test, validation), joint=joint), test, validation
+    return replace(make_row(cell, data, machine, fit, test, validation, code), joint=joint), test, validation
 
 def run_cell(cell: Cell, data: ArraySet, machine: Machine, checkpoint: Path | None = None,
              end: float = math.inf) -> tuple[RunRow, Predictions]:  # with the predictions for the test rows
@@ -157,22 +157,22 @@ def run_cell(cell: Cell, data: ArraySet, machine: Machine, checkpoint: Path | No
     return run_family(cell, [data], machine, checkpoint, end)[0][:2]
 
 def make_row(cell: Cell, data: ArraySet, machine: Machine, fit: Fit, predictions: Predictions,
-             validation: Predictions) -> RunRow:
+             validation: Predictions,
+             code: dict[str, str] | None = None,  # of `code_version`, if it was asked before the training
+            ) -> RunRow:
     "Score stored predictions and record what they depend on."
     compositions, y = data.part("test", cell.fold)
     n, p, split = compositions.n_elements, predictions.mean, data.splits[cell.fold]
     y_val, regression = data.part("val", cell.fold)[1], data.task == "regression"
     val = y_val, validation.mean, validation.std
+    made = provenance(machine, code) | ({} if fit.n_parameters else {"precision": "fp32"})
     return RunRow(
         **vars(cell), task=data.task, unit=data.unit, model_digest=fit.model_digest, protocol_digest=fit.protocol_digest,
         n_train=len(split.train), n_val=len(split.val), n_test=len(split.test),
         n_elements_train=int(data.part("train", cell.fold)[0].n_elements.sum()), epochs=fit.epochs,
         val=metrics(data.task, *val[:2]), test=metrics(data.task, y, p),
         test_without_pure=metrics(data.task, y[n > 1], p[n > 1]), test_by_elements=by_elements(data.task, y, p, n),
-        coverage=coverage(val, (y, p, predictions.std)) if regression else {},
-        multiples=multiples(*val) if regression else {},
-        n_parameters=fit.n_parameters, seconds=round(fit.seconds, 3), device=machine.label,
-        threads=machine.threads, precision=machine.precision if fit.n_parameters else "fp32",
-        predictions=predictions.digest(), validation=validation.digest(), **code_version(),
-        torch=torch.__version__.split("+")[0], numpy=np.__version__,
-        finished=datetime.now(UTC).isoformat(timespec="seconds"))
+        coverage=calibrated_coverage(val, (y, p, predictions.std)) if regression else {},
+        multiples=calibrated_multiples(*val) if regression else {},
+        n_parameters=fit.n_parameters, seconds=round(fit.seconds, 3),
+        predictions=predictions.digest(), validation=validation.digest(), **made)

@@ -21,7 +21,8 @@ from .packing import ArraySet
 from .paired import difference, is_tie, paired_t
 from .plan import MAIN, OWN
 from .published import published_folds, published_predictions
-from .results import BLENDS, ResultStore, RunRow
+from .results import BLENDS, RunRow
+from .store import ResultStore
 from .table import as_csv, comparison, competing, fold_errors, leading
 from .table_views import gaps, ratios
 

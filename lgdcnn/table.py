@@ -20,7 +20,8 @@ from .packing import ArraySet
 from .paired import difference, paired_bootstrap  # noqa: F401 known by this name too
 from .plan import MAIN, MAIN_PROTOCOLS, SMALL, by_size, n_folds, projected_seconds
 from .published import _data, _number, published  # noqa: F401 known by this name too
-from .results import Cell, ResultStore, RunRow, mixed_code
+from .results import Cell, RunRow, mixed_code
+from .store import ResultStore
 from .scores import metrics
 
 # %% ../nbs/12g_table.ipynb #a21ec3e0

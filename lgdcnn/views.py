@@ -26,11 +26,11 @@ from .clusters import cluster_labels
 from .composition import SYMBOLS, featurize, parse_formula
 from .config import InputError, write_atomic
 from .datasets import Dataset, load_dataset
-from .demo import environment
 from .elements import element_table
 from .estimator import LGDCNNRegressor
 from .layers import DCNN, Packed
 from .models import build_model
+from .provenance import environment
 from .response import response
 from .trained import Trained
 

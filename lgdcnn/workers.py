@@ -29,7 +29,8 @@ from .device import Machine
 from .packing import check_pack
 from .parts import read_part
 from .plan import family, read_budget
-from .results import Cell, ResultStore
+from .results import Cell
+from .store import ResultStore
 
 # %% ../nbs/12m_workers.ipynb #61ad010a
 class _NoMemory(BaseException):

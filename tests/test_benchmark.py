@@ -17,8 +17,9 @@ from lgdcnn.cli_benchmark import benchmark as commands
 from lgdcnn.composition import featurize
 from lgdcnn.config import MODELS, PROTOCOLS, InputError
 from lgdcnn.packing import ArraySet, write_pack
-from lgdcnn.results import Cell, Predictions, ResultStore
+from lgdcnn.results import Cell, Predictions
 from lgdcnn.splits import Split
+from lgdcnn.store import ResultStore
 
 FORMULAS = [a + b for a in ("Li", "Na", "K", "Rb", "Cs") for b in ("F", "Cl", "Br", "I")] + ["Si", "Ge", "C", "Sn"]
 
@@ -53,7 +54,8 @@ import torch
 torch.set_num_threads(1)
 from lgdcnn import benchmark, runs
 from lgdcnn.config import MODELS, PROTOCOLS
-from lgdcnn.results import Cell, Predictions, ResultStore
+from lgdcnn.results import Cell, Predictions
+from lgdcnn.store import ResultStore
 from lgdcnn.device import Machine
 pack, folder = sys.argv[1:]
 MODELS["lstm"] = MODELS["lstm"].replace(d_model=16)
@@ -268,7 +270,7 @@ def test_a_submission_is_whole(tiny, tmp_path):
 
 def test_exported_intervals_are_the_calibrated_ones(tmp_path):
     "Errors five times as large as claimed: 95 % of the rows lie inside all the same; a run without multiples gets none."
-    from lgdcnn.heldout import laplace_multiple
+    from lgdcnn.conformal import laplace_multiple
     from lgdcnn.matbench import export, submission
     from lgdcnn.runs import Fit, make_row
     from lgdcnn.splits import matbench_splits

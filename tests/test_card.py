@@ -14,8 +14,9 @@ from lgdcnn import benchmark, card, device, plan, runs
 from lgdcnn.cli_benchmark import benchmark as commands
 from lgdcnn.config import MODELS, PROTOCOLS, InputError
 from lgdcnn.parts import SHARES, TEST_SHARE, divide_rows, part_name, part_set
-from lgdcnn.results import Cell, ResultStore
+from lgdcnn.results import Cell
 from lgdcnn.saved_networks import load_network
+from lgdcnn.store import ResultStore
 from lgdcnn.training import predict
 
 CPU = torch.device("cpu")

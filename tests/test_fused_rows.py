@@ -26,9 +26,10 @@ from lgdcnn.fused_rows import (
 )
 from lgdcnn.fusion import member_spread
 from lgdcnn.packing import ArraySet
-from lgdcnn.results import BLENDS, Cell, Predictions, ResultStore, RunRow
+from lgdcnn.results import BLENDS, Cell, Predictions, RunRow
 from lgdcnn.runs import Fit, make_row
 from lgdcnn.splits import Split
+from lgdcnn.store import ResultStore
 from lgdcnn.table import comparison, verdict
 
 NETWORK, TREE = "l-g-dcnn", "trees-l1"

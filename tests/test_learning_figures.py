@@ -14,7 +14,8 @@ from lgdcnn.cecv import THRESHOLDS  # noqa: E402
 from lgdcnn.convergence import append_lines  # noqa: E402
 from lgdcnn.figures import list_figures  # noqa: E402
 from lgdcnn.plan import ABLATIONS, MAIN  # noqa: E402
-from lgdcnn.results import ResultStore, RunRow  # noqa: E402
+from lgdcnn.results import RunRow  # noqa: E402
+from lgdcnn.store import ResultStore  # noqa: E402
 
 MACHINE = {"device": "cpu", "threads": 1, "precision": "bf16", "finished": "2026-11-22T20:15:00+00:00"}
 

@@ -52,7 +52,7 @@ def imported(module, root):
         for name in node.names:
             tried = [".".join(base + more + end) for more in ([name.name], []) for end in ([], ["__init__"])]
             found |= set([n for n in tried if n and (root / "lgdcnn" / f"{n.replace('.', '/')}.py").is_file()][:1])
-    return found - {module}
+    return found - {module, "__init__"}  # the root gives the version, and names looked up on first use
 
 
 def python(code, **kw):

@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lgdcnn.config import InputError, repo_root
-from lgdcnn.results import Cell, Predictions, ResultStore, RunRow, merge
-from lgdcnn.scores import coverage, metrics, multiples, roc_auc
+from lgdcnn.conformal import calibrated_coverage, calibrated_multiples
+from lgdcnn.results import Cell, Predictions, RunRow
+from lgdcnn.scores import metrics, roc_auc
+from lgdcnn.store import ResultStore, merge
 from lgdcnn.table import METRIC, recompute
 
 ROW = dict(dataset="mp_bulk_modulus", fold=0, model="lstm", protocol="fast", seed=0, task="regression", unit="GPa",
@@ -148,7 +150,7 @@ def test_files_are_the_same_bytes_every_time(tmp_path):
 
 def test_the_row_is_written_last(tmp_path, monkeypatch):
     "What makes a cell done must not be there before its predictions are."
-    import lgdcnn.results as module
+    import lgdcnn.store as module
     order, write = [], module.write_atomic
     monkeypatch.setattr(module, "write_atomic", lambda path, content: (order.append(path.suffix), write(path, content)))
     p = predictions()
@@ -219,9 +221,9 @@ def test_roc_auc_agrees_with_scikit_learn():
 def test_coverage_needs_enough_rows_and_uses_the_claimed_sigma():
     val = np.zeros(9), np.arange(1.0, 10.0), np.ones(9)
     test = np.zeros(4), np.array([1.0, 8.0, 9.0, 18.0]), np.array([1.0, 1.0, 1.0, 2.0])
-    assert coverage(val, test) == {"0.5": 0.25, "0.8": 0.5, "0.9": 1.0}  # ranks 5, 8, 9 of nine; no 95 %
-    assert multiples(*val) == {"0.5": 5.0, "0.8": 8.0, "0.9": 9.0}
-    assert coverage((*val[:2], None), (*test[:2], None))["0.9"] == 0.75  # without sigma the last lies outside
+    assert calibrated_coverage(val, test) == {"0.5": 0.25, "0.8": 0.5, "0.9": 1.0}  # ranks 5, 8, 9 of nine; no 95 %
+    assert calibrated_multiples(*val) == {"0.5": 5.0, "0.8": 8.0, "0.9": 9.0}
+    assert calibrated_coverage((*val[:2], None), (*test[:2], None))["0.9"] == 0.75  # without sigma the last lies outside
 
 
 def committed():

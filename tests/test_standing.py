@@ -10,7 +10,7 @@ from lgdcnn.demo import DemoPlan, _write_tables, loadable
 from lgdcnn.evidence import read_evidence
 from lgdcnn.paired import difference, is_tie, most, paired_bootstrap, sign_test
 from lgdcnn.published import published, published_folds, published_predictions
-from lgdcnn.results import Cell, ResultStore
+from lgdcnn.results import Cell
 from lgdcnn.standing import (
     _rivals,
     authors_errors,
@@ -25,6 +25,7 @@ from lgdcnn.standing import (
     standing,
     told,
 )
+from lgdcnn.store import ResultStore
 from lgdcnn.table import comparison, fold_errors, leading, render, render_difference
 
 BULK = "aflow__ael_bulk_modulus_vrh"

@@ -9,8 +9,7 @@ from scipy.integrate import quad
 
 from lgdcnn import InputError
 from lgdcnn.baselines import Mean, RandomForest
-from lgdcnn.cross_conformal import CrossConformal, composition_folds, cv_plus
-from lgdcnn.heldout import conformal_multiple, conformal_rank, std_factor
+from lgdcnn.conformal import CrossConformal, composition_folds, conformal_multiple, conformal_rank, cv_plus, std_factor
 from lgdcnn.uncertainty import (
     claimed_level,
     coverage,
@@ -127,12 +126,12 @@ def test_no_row_no_factor():
 
 
 def test_benchmark_runs_calibrate_by_the_same_rank():
-    from lgdcnn.scores import COVERAGES, multiples
+    from lgdcnn.conformal import COVERAGES, calibrated_multiples
     rng = np.random.default_rng(4)
     for n in (1, 4, 9, 18, 19, 200):
         y, std = rng.normal(size=n), rng.uniform(0.5, 2, n)
         expected = {f"{c:g}": conformal_multiple(abs(y) / std, c) for c in COVERAGES if conformal_rank(n, c) <= n}
-        assert multiples(y, np.zeros(n), std) == expected
+        assert calibrated_multiples(y, np.zeros(n), std) == expected
 
 
 def test_chance_counts_the_calibration_rows_too():
@@ -169,7 +168,8 @@ def test_the_stored_factors_follow_from_the_stored_predictions(root):
     "Read from the predictions themselves, for the smaller sets: multiple, factor and coverage."
     from lgdcnn.evidence import interval_factor
     from lgdcnn.fetching import load_cached
-    from lgdcnn.results import Cell, ResultStore
+    from lgdcnn.results import Cell
+    from lgdcnn.store import ResultStore
     store, small = ResultStore(root / "results" / "benchmark"), _stored(root).query("n_test < 1000")
     for line in small.itertuples():
         cell = Cell(line.dataset, line.fold, line.model, line.protocol, line.seed)

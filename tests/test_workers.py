@@ -18,7 +18,8 @@ from test_benchmark import tiny_set
 from lgdcnn import benchmark, device, workers
 from lgdcnn.config import MODELS, PROTOCOLS, InputError
 from lgdcnn.packing import load_pack, write_pack
-from lgdcnn.results import Cell, ResultStore, merge
+from lgdcnn.results import Cell
+from lgdcnn.store import ResultStore, merge
 from lgdcnn.workers import Supervisor, run_workers
 
 SMALL = {"models": {"lstm": {"d_model": 16}}, "protocols": {"fast": {"epochs": 60, "batch_size": 7}, "brief": {"epochs": 300, "batch_size": 7}}}
