@@ -20,7 +20,6 @@ import pandas as pd
 
 from .cecv_comparison import measure
 from .config import InputError, ModelConfig, TrainConfig, write_atomic
-from .convergence import RunPlan, append_lines, is_stored, read_lines
 from .datasets import Dataset, load_dataset
 from .device import Machine
 from .evidence import standard_error
@@ -28,6 +27,7 @@ from .layers import CompositionTensors
 from .models import build_model, n_parameters
 from .paired import paired_bootstrap
 from .provenance import provenance
+from .records import RunPlan, append_lines, is_stored, read_lines
 from .trained import Trained, train_network
 
 # %% ../nbs/13f_sample_efficiency.ipynb #9f98d5f7
