@@ -12,9 +12,9 @@ __version__ = "0.1.0"
 _HOME = {"LGDCNNRegressor": "estimator", "LGDCNNClassifier": "classifier", "load_model": "classifier",
          "FusedRegressor": "fused", "FusedClassifier": "fused",
          "load_dataset": "datasets", "list_datasets": "datasets",
-         "Applicability": "applicability", "CrossConformal": "cross_conformal",
+         "Applicability": "applicability", "CrossConformal": "conformal",
          "parse_formula": "composition", "FormulaError": "composition", "InputError": "config"}
-_MODULES = ("applicability", "baselines", "cecv", "classifier", "composition", "config", "cross_conformal", "datasets",
+_MODULES = ("applicability", "baselines", "cecv", "classifier", "composition", "config", "conformal", "datasets",
             "elements", "estimator", "explanation", "figures", "fused", "fusion", "manifest", "members", "models", "plots",
             "response", "training", "trust_plots", "uncertainty")
 

@@ -14,7 +14,7 @@ from fastcore.basics import patch
 
 from .composition import ATOMIC_NUMBER, SYMBOLS, Compositions, composition_keys, featurize
 from .config import InputError, choose
-from .heldout import is_trace, smallest_fraction
+from .tables import is_trace, smallest_fraction
 from .tables import check_formulas
 
 # %% ../nbs/09d_applicability.ipynb #2cb46e51

@@ -96,7 +96,7 @@ def _answer(model, compositions, coverage: float | None, raw: bool = False):  # 
     "Predict what `model` has read; traces are told by `_Guard`."
     import warnings
 
-    from lgdcnn.heldout import TraceWarning
+    from lgdcnn.tables import TraceWarning
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TraceWarning)
         return _predicted(model, compositions, coverage, raw)

@@ -23,7 +23,9 @@ from .explanation import _formulas
 from .extra import ExtraColumns, read_inputs, row_keys
 from .files import _check_scores, fingerprint, refusing
 from .fusion import Fusion, _parts, cross_fitted, has_atom, learn_fusion, learn_shares
-from .heldout import conformal_multiple, hold_out, smallest_fraction, std_factor, warn_of_conflicts, warn_of_traces
+from .conformal import conformal_multiple, std_factor
+from .heldout import hold_out, warn_of_conflicts
+from .tables import smallest_fraction, warn_of_traces
 from .joined import read_joined, write_joined
 from .losses import CLASS_METRICS, METRICS
 from lgdcnn.members import (

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .config import InputError
-from .heldout import STD_LEVEL, laplace_multiple
+from .conformal import STD_LEVEL, laplace_multiple
 
 # %% ../nbs/09i_fusion.ipynb #5f4ed68b
 def laplace_cdf(x, mean, std) -> np.ndarray:  # broadcast

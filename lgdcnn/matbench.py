@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from .config import MODELS, InputError, write_atomic
-from .heldout import STD_LEVEL, laplace_multiple
+from .conformal import STD_LEVEL, laplace_multiple
 from .packing import ArraySet
 from .plan import MAIN, n_folds
 from .registry import cards

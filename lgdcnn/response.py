@@ -14,7 +14,7 @@ import numpy as np
 
 from .composition import ATOMIC_NUMBER, parse_formula
 from .config import InputError
-from .heldout import TraceWarning
+from .tables import TraceWarning
 
 # %% ../nbs/09f_response.ipynb #75ed29e2
 _MOST = 200_000  # compositions of a grid; more is a typing error rather than a plan

@@ -4,16 +4,18 @@
 
 # %% auto #0
 __all__ = ['check_formulas', 'as_number', 'check_targets', 'check_target_table', 'check_labels', 'check_weights',
-           'numbered_table', 'read_table', 'column', 'formula_column', 'read_chunks']
+           'numbered_table', 'read_table', 'column', 'formula_column', 'read_chunks', 'TraceWarning',
+           'smallest_fraction', 'is_trace', 'warn_of_traces']
 
 # %% ../nbs/02e_tables.ipynb #c7c7c00c
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from .composition import is_missing, formula_list
+from .composition import Compositions, composition_keys, formula_list, is_missing
 from .config import InputError, RowError, listed, quoted
 from .reading import TableReader, _stripped, decimal_sign, refusals, with_points
 
@@ -198,3 +200,30 @@ def read_chunks(path: str | Path,
     for part in TableReader(path).parts(rows):
         column(part, needs, "formula column")
         if len(part): yield part
+
+# %% ../nbs/02e_tables.ipynb #59120e57
+_TRACE = 0.5  # of the smallest fraction that training has seen; chosen here, so that ordinary rows hold none
+
+class TraceWarning(UserWarning):
+    "Say that formulas hold far less of an element than any training row held of one."
+
+def smallest_fraction(compositions: Compositions) -> float:
+    "Return the smallest fraction of any element in any row."
+    return float(compositions.fractions.min())
+
+def is_trace(compositions: Compositions,
+             smallest: float | None,  # fraction that training has seen; None where that is not known
+            ) -> np.ndarray:  # (fractions,) bool, one for each element of each row
+    "Tell of which elements there is less than half of what training has seen of any."
+    return compositions.fractions < (0 if smallest is None else _TRACE * smallest) * (1 - 1e-9)
+
+def warn_of_traces(compositions: Compositions, smallest: float | None, stacklevel: int = 2) -> int:  # rows with traces
+    "Warn once of all rows that hold a trace of an element, naming the first."
+    found = np.flatnonzero(is_trace(compositions, smallest))
+    rows = np.unique(np.searchsorted(compositions.offsets, found, side="right") - 1)
+    if len(rows):
+        warnings.warn(f"{len(rows)} of {len(compositions)} formulas hold a trace of an element, like "
+                      f"{composition_keys(compositions[rows[:1]])[0]}: no training row held less than a fraction of "
+                      f"{smallest:.3g} of one, and so little may move the answer more than it should", TraceWarning,
+                      stacklevel + 1)
+    return len(rows)

@@ -13,7 +13,7 @@ NOTEBOOK = "tests/test_notebooks.py::test_notebook_runs[{}]"
 
 @pytest.mark.parametrize("changed, asked", [
     ("nbs/09b_cecv_legacy.ipynb", {NOTEBOOK.format("09b_cecv_legacy.ipynb"), "test_cecv.py"}),
-    ("lgdcnn/cross_conformal.py", {"test_uncertainty.py"}),  # imported as `from lgdcnn import CrossConformal`
+    ("lgdcnn/conformal.py", {"test_uncertainty.py"}),  # imported as `from lgdcnn import CrossConformal`
     ("nbs/tutorials/silicon.ipynb", {NOTEBOOK.format("tutorials/silicon.ipynb")}),
     ("nbs/figures/fig01_parity.ipynb", {"test_figures.py"}), ("tests/test_losses.py", {"test_losses.py"}),
     ("docs/stage.py", {"test_docs.py"}), ("constraints.txt", {"test_dependencies.py"}), ("LICENSE", set()),

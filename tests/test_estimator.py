@@ -17,7 +17,7 @@ import lgdcnn.ensemble
 from lgdcnn import InputError, LGDCNNRegressor, load_dataset
 from lgdcnn.composition import SYMBOLS
 from lgdcnn.config import MODELS
-from lgdcnn.heldout import conformal_multiple, laplace_multiple
+from lgdcnn.conformal import conformal_multiple, laplace_multiple
 from lgdcnn.models import build_model
 
 parts = st.dictionaries(st.sampled_from(SYMBOLS[1:95]), st.integers(1, 30), min_size=1, max_size=6)
@@ -130,7 +130,7 @@ def test_without_held_out_rows_std_is_raw_and_says_so(small_config):
 
 def test_traces_are_warned_of_once_and_remembered_in_the_file(fitted, tmp_path):
     from lgdcnn.files import read_model
-    from lgdcnn.heldout import TraceWarning
+    from lgdcnn.tables import TraceWarning
     model = LGDCNNRegressor.load(fitted.save(tmp_path / "m"))
     assert model.smallest_fraction_ == fitted.smallest_fraction_ == read_model(tmp_path / "m")[0]["smallest_fraction"] >= 0.04
     asked = ["NaCl", "NaClAu1e-6", "Fe2O3K0.00001"]

@@ -9,8 +9,7 @@ from scipy.integrate import quad
 
 from lgdcnn import InputError
 from lgdcnn.baselines import Mean, RandomForest
-from lgdcnn.cross_conformal import CrossConformal, composition_folds, cv_plus
-from lgdcnn.heldout import conformal_multiple, conformal_rank, std_factor
+from lgdcnn.conformal import CrossConformal, composition_folds, conformal_multiple, conformal_rank, cv_plus, std_factor
 from lgdcnn.uncertainty import (
     claimed_level,
     coverage,
@@ -127,12 +126,12 @@ def test_no_row_no_factor():
 
 
 def test_benchmark_runs_calibrate_by_the_same_rank():
-    from lgdcnn.scores import COVERAGES, multiples
+    from lgdcnn.conformal import COVERAGES, calibrated_multiples
     rng = np.random.default_rng(4)
     for n in (1, 4, 9, 18, 19, 200):
         y, std = rng.normal(size=n), rng.uniform(0.5, 2, n)
         expected = {f"{c:g}": conformal_multiple(abs(y) / std, c) for c in COVERAGES if conformal_rank(n, c) <= n}
-        assert multiples(y, np.zeros(n), std) == expected
+        assert calibrated_multiples(y, np.zeros(n), std) == expected
 
 
 def test_chance_counts_the_calibration_rows_too():

@@ -11,8 +11,8 @@ import pytest
 from lgdcnn import cecv
 from lgdcnn.composition import ATOMIC_NUMBER, SYMBOLS, parse_formula
 from lgdcnn.config import InputError
+from lgdcnn.conformal import laplace_multiple
 from lgdcnn.elements import element_table
-from lgdcnn.heldout import laplace_multiple
 from lgdcnn.models import build_model
 from lgdcnn.padding import PaddingPlan, run_padding
 from lgdcnn.pretraining import TransferPlan, divide, run_transfer
