@@ -116,29 +116,20 @@ class ElemNet(RegressorMixin, BaseEstimator):
         return ELEMNET_PROTOCOL.replace(**{k: v for k, v in changes.items() if v is not None})
 
     def fit(self, formulas, y) -> "ElemNet":
+        from lgdcnn.composition import featurize
         from lgdcnn.device import resolve_device
         from lgdcnn.elemnet import build_elemnet
-        from lgdcnn.training import Rows, fit_network
+        from lgdcnn.layers import CompositionTensors
+        from lgdcnn.trained import train_network
         formulas, protocol, self.device_ = check_formulas(formulas), self._protocol(), resolve_device(self.device)
         y = check_targets(y, len(formulas))
-        self.mean_, self.std_ = y.mean(), y.std() or 1.0
-        data = self._data(formulas)
-        z = data.fractions.new_tensor((y - self.mean_) / self.std_)[:, None]
-        self.network_ = build_elemnet(self.seed).to(self.device_)
-        self.history_ = fit_network(self.network_, Rows(data, z), protocol, self.seed)
+        data = CompositionTensors(featurize(formulas), self.device_)
+        self.trained_, self.history_ = train_network(build_elemnet(self.seed).to(self.device_), data, y, protocol, self.seed)
         return self
 
-    def _data(self, formulas):
-        "Put formulas on the device."
-        from lgdcnn.composition import featurize
-        from lgdcnn.layers import CompositionTensors
-        return CompositionTensors(featurize(formulas), self.device_)
-
     def predict(self, formulas) -> np.ndarray:
-        from lgdcnn.training import predict
-        if not hasattr(self, "network_"): raise InputError("this model is not trained yet: call fit")
-        z = predict(self.network_, self._data(check_formulas(formulas)))[0]
-        return self.mean_ + self.std_ * z[:, 0].double().cpu().numpy()
+        if not hasattr(self, "trained_"): raise InputError("this model is not trained yet: call fit")
+        return self.trained_.predict(check_formulas(formulas))
 
 # %% ../nbs/11_baselines.ipynb #99d88453
 BASELINES = {

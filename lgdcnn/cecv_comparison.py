@@ -17,6 +17,7 @@ from .cecv import THRESHOLDS, cecv_of, containing, environments
 from .cecv_order import order_table
 from .config import MODELS, PROTOCOLS, InputError, ModelConfig, TrainConfig, choose, write_atomic
 from .places import data_file
+from .records import read_lines
 
 # %% ../nbs/12a_cecv_comparison.ipynb #390fe61e
 PUBLISHED_NAMES = {"lstm": "LSTM", "l-g-dcnn-v1": "L-G-DCNN-V1", "l-g-dcnn": "L-G-DCNN", "ldcnn": "LDCNN",
@@ -93,12 +94,6 @@ class ComparisonPlan:
 # %% ../nbs/12a_cecv_comparison.ipynb #67645bd8
 _KEY = ["dataset", "model", "model_digest", "protocol_digest", "seed", "element", "look_at"]
 
-def _stored(path: Path):
-    "Read what has been measured; an empty table if there is nothing yet."
-    import pandas as pd
-    if not path.is_file(): return pd.DataFrame(columns=_KEY)
-    return pd.read_csv(path, dtype={"model_digest": str, "protocol_digest": str})
-
 def _train_and_measure(plan: ComparisonPlan, config: ModelConfig, seed: int, ds):
     "Train one network, and measure it."
     from lgdcnn.estimator import LGDCNNRegressor
@@ -124,7 +119,7 @@ def run_comparison(plan: ComparisonPlan,
         for config in plan.configs():
             key = dict(zip(_KEY, (plan.dataset, config.name, config.digest(), plan.train_config().digest(), seed,
                                   plan.element, plan.look_at)))
-            stored = _stored(path)
+            stored = read_lines(path)
             known = stored[(stored[_KEY].astype(str) == pd.Series(key).astype(str)).all(axis=1)] if len(stored) else stored
             if set(plan.layers_of(config)) <= set(known.get("layer", ())): continue
             note(f"{plan.dataset}: {config.name}, seed {seed}")
@@ -133,7 +128,7 @@ def run_comparison(plan: ComparisonPlan,
             table = pd.concat([kept, new], ignore_index=True) if len(kept) else new
             write_atomic(path, table[[*_KEY, *(c for c in table if c not in _KEY)]].to_csv(
                 index=False, float_format="%.6g", lineterminator="\n"))
-    return _stored(path)
+    return read_lines(path)
 
 # %% ../nbs/12a_cecv_comparison.ipynb #03813406
 def _layers_for(models, layer: str):  # Series of names

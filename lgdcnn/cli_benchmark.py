@@ -160,15 +160,18 @@ _pack = click.option("--pack", type=click.Path(path_type=Path), help="Data from 
 @_results
 def table(dataset, model, against, averages, form, pack, results) -> None:
     "Show what was measured beside what was published."
-    from lgdcnn import table as t
+    from lgdcnn.against import against as compare
+    from lgdcnn.against import averaged
     from lgdcnn.benchmark import loader, results_folder
     from lgdcnn.plan import MAIN, OWN
     from lgdcnn.results import BLENDS
+    from lgdcnn.render import as_csv, render, render_difference
     from lgdcnn.store import ResultStore
+    from lgdcnn.table import verdict, with_empty
     store, load = ResultStore(results_folder(results)), loader(pack)
     if against:
-        records = _chosen(t.against(store, load, against), dataset, ())
-        click.echo(t.as_csv(records) if form == "csv" else t.render_difference(records, form))
+        records = _chosen(compare(store, load, against), dataset, ())
+        click.echo(as_csv(records) if form == "csv" else render_difference(records, form))
         return
     from lgdcnn.evidence import read_evidence
     from lgdcnn.standing import informed, read_lines, standing, told
@@ -176,10 +179,10 @@ def table(dataset, model, against, averages, form, pack, results) -> None:
     records = informed(rows, known)
     for name, by in (dict.fromkeys((MAIN, *OWN)) | dict.fromkeys(BLENDS, "none")).items():
         if name in BLENDS and not any(r["model"] == name for r in records): continue
-        _note(t.verdict(records, name, by))
+        _note(verdict(records, name, by))
         if lines := standing(records, read_evidence(known), read_lines(known, "authors"), name, by): _note(told(lines))
-    records = t.with_empty(records, rows)
-    click.echo(t.render(_chosen(records + (t.averaged(store, load) if averages else []), dataset, model), form))
+    records = with_empty(records, rows)
+    click.echo(render(_chosen(records + (averaged(store, load) if averages else []), dataset, model), form))
 
 @benchmark.command()
 @click.argument("name")
@@ -193,7 +196,7 @@ def predictions(name, model, protocol, seed, pack, results, form) -> None:
     "Print formula, target, prediction, std and fold of the test rows of data set NAME."
     from lgdcnn.benchmark import loader, results_folder
     from lgdcnn.store import ResultStore
-    from lgdcnn.table import prediction_table
+    from lgdcnn.against import prediction_table
     _echo(prediction_table(ResultStore(results_folder(results)), loader(pack), name, model, protocol, seed), form)
 
 # %% ../nbs/16c_cli_benchmark.ipynb #21f0ce02

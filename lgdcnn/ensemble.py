@@ -8,6 +8,7 @@ __all__ = ['NotTrainedError', 'CompositionEstimator']
 # %% ../nbs/08g_ensemble.ipynb #2ef67ed4
 import warnings
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,13 +23,12 @@ from .device import resolve_device, resolve_precision
 from .extra import ExtraColumns, check_names, read_inputs, row_keys, with_extra
 from .files import fingerprint, read_model, restore, write_model
 from .heldout import hold_out, warn_of_conflicts
-from .tables import TraceWarning, smallest_fraction, warn_of_traces
-from .layers import CompositionTensors, spread
+from .layers import CompositionTensors
 from .losses import LOSSES
 from .models import build_model
-from .tables import check_weights
+from .tables import TraceWarning, check_weights, smallest_fraction, warn_of_traces
+from .trained import as_rows, element_vectors, layer_outputs, network_answers
 from .training import Rows, fit_network
-from .training import predict as predict_network
 
 # %% ../nbs/08g_ensemble.ipynb #6b5fc66f
 class NotTrainedError(InputError, NotFittedError):
@@ -96,10 +96,7 @@ def _rows(self: CompositionEstimator,
           weight: np.ndarray | None = None,  # (n,)
          ) -> Rows:
     "Put rows on the device, targets standardised."
-    compositions = self._inputs(formulas)
-    tensor = lambda a: torch.as_tensor(a, dtype=torch.float32, device=self.device_)
-    z = tensor((y - self.target_mean_) / self.target_std_).reshape(len(compositions), -1)
-    return Rows(self._tensors(compositions), z, None if weight is None else tensor(weight)[:, None])
+    return as_rows(self._tensors(self._inputs(formulas)), y, (self.target_mean_, self.target_std_), weight)
 
 # %% ../nbs/08g_ensemble.ipynb #9fc24629
 @patch
@@ -225,8 +222,7 @@ def _outputs(self: CompositionEstimator, formulas, precision: str = "fp32"):  # 
     compositions, precision = self._inputs(formulas), resolve_precision(precision, self.device_)
     warn_of_traces(compositions, self.smallest_fraction_, stacklevel=3)
     data = self._tensors(compositions)
-    outputs = [predict_network(network, data, precision=precision) for network in self.networks_]
-    return tuple(np.stack([o[i].double().cpu().numpy() for o in outputs]) for i in range(2))
+    return tuple(map(np.stack, zip(*(network_answers(network, data, precision) for network in self.networks_))))
 
 # %% ../nbs/08g_ensemble.ipynb #9a56dbf9
 @patch(as_prop=True)
@@ -236,36 +232,14 @@ def layers(self: CompositionEstimator) -> tuple[str, ...]:
     return (*self.networks_[0].layer_names, "output")
 
 @patch
-@torch.no_grad()
 def embed_layers(self: CompositionEstimator, formulas, layers: tuple[str, ...],
                  member: int = 0,  # which of the networks
                 ):  # (dict of layer to (N, n_max, d) float32, mask (N, n_max))
     "Return the element vectors of several layers from one pass; padding is zero."
     for layer in layers:
         if layer not in self.layers: raise InputError(f"there is no layer {layer!r}: known are {', '.join(self.layers)}")
-    compositions = self._inputs(formulas)
-    data, network = self._tensors(compositions), self.networks_[member].eval()
-    counts = compositions.n_elements
-    mask = np.arange(counts.max()) < counts[:, None]
-    found = {layer: None for layer in layers}
-    for index in torch.arange(len(data)).split(4096):
-        packed = data.pack(index)
-        where = index[packed.order.cpu()].numpy()
-        for name, x in _with_alias(network.outputs(packed), self.layers[-2]):
-            if name in found: found[name] = _fill(found[name], spread(x, packed), where, mask.shape)
-    return found, mask
-
-def _with_alias(outputs, last: str):
-    "Yield the last layer a second time under the name 'output'."
-    for name, x in outputs:
-        yield name, x
-        if name == last: yield "output", x
-
-def _fill(array, part, where, shape):
-    "Write the rows of a batch into the array of a layer, made on first use."
-    if array is None: array = np.zeros((*shape, part.shape[2]), dtype=np.float32)
-    array[where, :part.shape[1]] = part.cpu().numpy()
-    return array
+    network = self.networks_[member].eval()
+    return element_vectors(partial(layer_outputs, network), self._tensors(self._inputs(formulas)), layers)
 
 @patch
 def embed(self: CompositionEstimator, formulas, layer: str = "output"):  # ((N, n_max, d) float32, (N, n_max) bool)

@@ -15,7 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from . import layers, peer_layers
 from .config import InputError, ModelConfig, choose
 from .elements import element_ranks, element_table
-from .layers import Embedder, FractionHead, Head, Packed, SmoothEmbedder, sorted_rows
+from .layers import Embedder, FractionHead, Head, SmoothEmbedder
+from .packed import Packed, sorted_rows
 
 # %% ../nbs/05_models.ipynb #f7a18e96
 STAGES = {"lstm": layers.LSTM, "gru": layers.GRU, "attention": layers.Attention, "dcnn": layers.DCNN,
@@ -53,9 +54,9 @@ class CompositionNetwork(nn.Module):
         width = width if config.pool_slides else width // config.channel_pool
         self.head = choose(config.pooling, HEADS, "pooling")(width, config.n_targets)
         self.extra = nn.Linear(config.n_extra, config.d_model) if config.n_extra else None
-        # the head may pass the last convolution, where nothing stands between them and it has fewer channels
-        self.through = (isinstance(self.head, Head) and hasattr(self.stages[name], "unfinished")
-                        and "merged" not in self.layer_names and 3 * config.n_targets < width)
+        # the last convolution may be skipped, where nothing stands between them and it has fewer channels
+        self.skips_last_conv = (isinstance(self.head, Head) and hasattr(self.stages[name], "before_last_conv")
+                                and "merged" not in self.layer_names and 3 * config.n_targets < width)
         if config.order == "electronegativity":
             self.register_buffer("ranks", torch.from_numpy(element_ranks().copy()), persistent=False)
 
@@ -63,7 +64,7 @@ class CompositionNetwork(nn.Module):
         "Name all that `outputs` yields."
         names = ["input"]
         for place, stage in zip(self.places, self.config.stages):
-            names += [f"{place}-branch"] * hasattr(self.stages[stage], "unfinished") + [place]
+            names += [f"{place}-branch"] * hasattr(self.stages[stage], "before_last_conv") + [place]
         merged = self.config.add or self.config.channel_pool > 1
         return (*names, "merged") if merged else tuple(names)
 
@@ -94,11 +95,11 @@ class CompositionNetwork(nn.Module):
         kept = {"input": x}
         yield "input", x
         for place, stage in zip(self.places[:n], map(self.stages.__getitem__, self.config.stages)):
-            if hasattr(stage, "unfinished"):
-                x, last, h = stage.unfinished(x, packed)
-                branch = last(h, packed)
+            if hasattr(stage, "before_last_conv"):
+                before = stage.before_last_conv(x, packed)
+                branch = before.branch()
                 yield f"{place}-branch", branch
-                x = x + branch
+                x = before.x + branch
             else: x = stage(x, packed)
             kept[place] = x
             yield place, x
@@ -117,9 +118,9 @@ class CompositionNetwork(nn.Module):
 
     def forward(self, packed: Packed) -> tuple[Tensor, Tensor]:  # mu and log-scale, (B, n_targets)
         packed, _ = self.in_order(packed)
-        *_, (_, x) = self._layers(packed, len(self.places) - self.through)
-        if self.through:
-            results = self.head.through(*self.stages[self.config.stages[-1]].unfinished(x, packed), packed)
+        *_, (_, x) = self._layers(packed, len(self.places) - self.skips_last_conv)
+        if self.skips_last_conv:
+            results = self.head.skip_last_conv(self.stages[self.config.stages[-1]].before_last_conv(x, packed))
         else: results = self.head(x, packed)
         return tuple(torch.empty_like(r).index_copy(0, packed.order, r) for r in results)
 

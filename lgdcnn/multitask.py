@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from .checkpoint import read_checkpoint
 from .composition import Compositions, composition_keys
 from .config import ModelConfig, TrainConfig
 from .layers import CompositionTensors
@@ -162,14 +163,31 @@ def multitask_protocol(epochs: int) -> TrainConfig:
     return TrainConfig("properties", epochs=epochs, batch_size=1024, learning_rate=2e-3, loss="beta-laplace",
                        batches="stratified")
 
+class _Stopped(KeyboardInterrupt):
+    "End a run between two epochs, as Ctrl-C would: the checkpoint is kept."
+
+def _averaged(network: CompositionNetwork, path: str | Path) -> list[dict]:  # history
+    "Put the averaged weights of a run that was stopped into a network."
+    tree, facts = read_checkpoint(path)
+    network.load_state_dict({k.removeprefix("module."): v for k, v in tree["average"].items() if k != "n_averaged"})
+    return facts["history"]
+
 def fit_properties(train: PropertyRows, calibration: PropertyRows, wanted: list[Property], epochs: int,
                    width: int = WIDTH, seed: int = 0, precision: str = "fp32",
                    on_epoch: Callable[[dict], None] | None = None,
                    checkpoint: str | Path | None = None,  # file to go on from, and to save to
+                   stop: int | None = None,  # epochs after which to end early; needs a checkpoint
                   ) -> tuple[CompositionNetwork, Standard, list[dict]]:  # network, scale of its targets, history
     "Train one network on all properties; calibration rows are looked at each epoch and choose nothing."
     scale = standard(transformed(train.y, wanted))
     network = build_model(multitask_model(len(wanted), width), seed)
-    history = fit_network(network, as_rows(train, wanted, scale, repeat=True), multitask_protocol(epochs), seed,
-                          as_rows(calibration, wanted, scale), precision, on_epoch, checkpoint)
+    if stop and Path(checkpoint).exists() and read_checkpoint(checkpoint)[1]["epoch"] >= stop:
+        return network, scale, _averaged(network, checkpoint)
+    def after(line):
+        if on_epoch: on_epoch(line)
+        if line["epoch"] == stop and stop < epochs: raise _Stopped
+    try:
+        history = fit_network(network, as_rows(train, wanted, scale, repeat=True), multitask_protocol(epochs), seed,
+                              as_rows(calibration, wanted, scale), precision, after, checkpoint)
+    except _Stopped: history = _averaged(network, checkpoint)
     return network, scale, history

@@ -12,16 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 
 from .cecv_members import anion_families
 from .config import MODELS, PROTOCOLS, InputError, write_atomic
 from .datasets import Dataset, load_dataset
-from .estimator import standardisation
 from .layers import CompositionTensors
 from .models import build_model
-from .padding import Small, check_plan
-from .training import Rows, fit_network
+from .padding import check_plan
+from .trained import Trained, train_network
 
 # %% ../nbs/13d_pretraining.ipynb #8e05a09d
 @dataclass(frozen=True)
@@ -49,25 +47,23 @@ def divide(ds: Dataset, plan: TransferPlan, seed: int) -> tuple[np.ndarray, np.n
 
 # %% ../nbs/13d_pretraining.ipynb #76e54ccc
 def learn(ds: Dataset, rows: np.ndarray, plan: TransferPlan, seed: int,
-          start: Small | None = None,  # whose weights and scale to go on from
-         ) -> Small:
+          start: Trained | None = None,  # whose weights and scale to go on from
+         ) -> Trained:
     "Train a narrow network on some rows, from initial weights or from those of another."
     y = ds.frame["target"].to_numpy()[rows]
-    mean, std = (start.mean, start.std) if start else standardisation(y)
     network = build_model(MODELS[plan.network].replace(d_model=plan.width, conv_width=plan.width), seed)
     protocol = PROTOCOLS["fast"].replace(epochs=plan.epochs)
     if start:
         network.load_state_dict(start.network.state_dict())
         protocol = protocol.replace(learning_rate=plan.rate)
-    z = torch.as_tensor((y - mean) / std, dtype=torch.float32)[:, None]
-    fit_network(network, Rows(CompositionTensors(ds.compositions()[rows]), z), protocol, seed)
-    return Small(network, mean, std)
+    data, scale = CompositionTensors(ds.compositions()[rows]), start.scale if start else None
+    return train_network(network, data, y, protocol, seed, scale=scale)[0]
 
 def transfer_table(ds: Dataset, plan: TransferPlan, seed: int) -> pd.DataFrame:  # start, seed, n_train, mae
     "Compare both ways with one seed; 0 training compounds is the pre-trained network as it is."
     source, pool, test = divide(ds, plan, seed)
     formulas, y = (ds.frame[c].to_numpy()[test] for c in ("formula", "target"))
-    mae = lambda model: float(np.abs(model.ask(formulas) - y).mean())
+    mae = lambda model: float(np.abs(model.predict(formulas) - y).mean())
     before = learn(ds, source, plan, seed)
     found = [("transfer", seed, 0, mae(before))]
     for n in plan.sizes:

@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from .config import PROTOCOLS, InputError, TrainConfig, choose
+from .conformal import calibrated_coverage, calibrated_multiples
 from .device import Machine
 from .layers import CompositionTensors
 from .models import build_model, n_parameters
@@ -27,10 +27,9 @@ from .provenance import code_version, provenance
 from .registry import cards
 from .results import Cell, Predictions, RunRow
 from .saved_networks import save_network
-from .conformal import calibrated_coverage, calibrated_multiples
 from .scores import by_elements, metrics
-from .training import Rows, TrainingError, fit_network
-from .training import predict as predict_network
+from .trained import Trained, standardisation, train_network
+from .training import TrainingError
 
 # %% ../nbs/12e_runs.ipynb #90ce6f45
 def impossible(cell: Cell) -> str:  # the reason, or ""
@@ -57,9 +56,7 @@ class Fit:
 
 def _targets(data: ArraySet, cell: Cell) -> tuple[float, float]:  # shift and scale
     "Return what training targets are standardised with; classes stay as they are."
-    if data.task == "classification": return 0.0, 1.0
-    _, y = data.part("train", cell.fold)
-    return float(y.mean()), float(y.std()) or 1.0
+    return (0.0, 1.0) if data.task == "classification" else standardisation(data.part("train", cell.fold)[1])
 
 def _protocol(cell: Cell, data: ArraySet) -> TrainConfig:
     "Return the protocol, with the loss that the task needs."
@@ -67,12 +64,11 @@ def _protocol(cell: Cell, data: ArraySet) -> TrainConfig:
     return protocol.replace(loss="bce") if data.task == "classification" else protocol
 
 # %% ../nbs/12e_runs.ipynb #b22500a5
-def _answers(network, part: CompositionTensors, scales: list[tuple], task: str) -> list[tuple]:  # (mean, std) of each target
+def _answers(model: Trained, part: CompositionTensors, task: str) -> list[tuple]:  # (mean, std) of each target
     "Predict a part in the units of the targets, in float64."
-    if not len(part): return [(np.zeros(0), None if task == "classification" else np.zeros(0)) for _ in scales]
-    m, s = (t.double().cpu().numpy().T for t in predict_network(network, part))
-    if task == "classification": return [(1 / (1 + np.exp(-np.clip(logit, -50, 50))), None) for logit in m]
-    return [(shift + scale * a, scale * np.exp(np.clip(b, -50, 50))) for a, b, (shift, scale) in zip(m, s, scales)]
+    none = (np.zeros((0, len(model.scale[0]))),) * 2
+    m, s = (np.ascontiguousarray(a.T) for a in (model.answers(part) if len(part) else none))
+    return [(1 / (1 + np.exp(-np.clip(a, -50, 50))), None) if task == "classification" else (a, b) for a, b in zip(m, s)]
 
 def check_siblings(sets: list[ArraySet], fold: int) -> None:
     "Raise `InputError` unless all sets have the same compositions, split alike, row by row."
@@ -98,22 +94,23 @@ def fit_cell_network(cell: Cell, sets: list[ArraySet],  # the cell's own, or its
     config, protocol = choose(cell.model, networks(), "architecture").replace(n_targets=len(sets)), _protocol(cell, sets[0])
     scales = [_targets(data, cell) for data in sets]
     def rows(which):
-        z = [(data.part(which, cell.fold)[1] - shift) / scale for data, (shift, scale) in zip(sets, scales)]
-        z = torch.as_tensor(np.stack(z, axis=1), dtype=torch.float32, device=machine.device)
-        return Rows(CompositionTensors(sets[0].part(which, cell.fold)[0], machine.device), z)
+        compositions = sets[0].part(which, cell.fold)[0]
+        return (CompositionTensors(compositions, machine.device),
+                np.stack([data.part(which, cell.fold)[1] for data in sets], axis=1))
     def look_at_the_clock(line):
-        if on_epoch: on_epoch(line | {"rows": len(train.data), "epochs": protocol.epochs})
+        if on_epoch: on_epoch(line | {"rows": len(train[0]), "epochs": protocol.epochs})
         late = time.monotonic() + 1.2 * line["seconds"] > end
         if checkpoint and late and line["epoch"] < protocol.epochs: raise Paused(f"{cell.id} after epoch {line['epoch']}")
     train, val, test = map(rows, ("train", "val", "test"))
     plain = protocol.select == "last" and protocol.average in ("ema", "none")
     network = build_model(config, cell.seed).to(machine.device)
     # a protocol that never asks is not shown the validation rows: it would only cost time
-    history = fit_network(network, train, protocol, cell.seed, None if plain else val, machine.precision,
-                          look_at_the_clock, checkpoint)
+    model, history = train_network(network, *train, protocol, cell.seed, None if plain else val,
+                                   tuple(map(np.array, zip(*scales))), precision=machine.precision,
+                                   on_epoch=look_at_the_clock, checkpoint=checkpoint)
     seconds = sum(line["seconds"] for line in history)  # of all parts, if the run was put aside
     if keep: save_network(keep, network, {"cell": cell.id, "scales": scales, "units": [data.unit for data in sets]})
-    answers = zip(*(_answers(network, part.data, scales, sets[0].task) for part in (val, test)))
+    answers = zip(*(_answers(model, part[0], sets[0].task) for part in (val, test)))
     return [Fit(*pair, seconds, len(history), n_parameters(network), config.digest(), protocol.digest()) for pair in answers]
 
 # %% ../nbs/12e_runs.ipynb #417b42b5

@@ -10,7 +10,7 @@ import numpy as np
 
 from .config import InputError
 from .losses import METRICS
-from .results import METRIC_NAMES
+from .losses import METRIC_NAMES
 
 # %% ../nbs/12b_scores.ipynb #b0300aab
 def roc_auc(y: np.ndarray,  # (n,) of 0 and 1

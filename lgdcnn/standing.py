@@ -23,7 +23,9 @@ from .plan import MAIN, OWN
 from .published import published_folds, published_predictions
 from .results import BLENDS, RunRow
 from .store import ResultStore
-from .table import as_csv, comparison, competing, fold_errors, leading
+from .table import comparison, competing, leading
+from .render import as_csv
+from .against import fold_errors
 from .table_views import gaps, ratios
 
 # %% ../nbs/12l_standing.ipynb #18a720a5

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from .plan import MAIN, MAIN_PROTOCOLS
-from .published import _data, _number, published
+from .published import number, package_table, published
 from .registry import cards
 from .results import RunRow
 from .table import leading
@@ -59,7 +59,7 @@ def relative_mae(records: Iterable[dict],  # of `table.comparison`
     others = [r for r in whole if r["protocol"] not in MAIN_PROTOCOLS]
     ours = [(r["dataset"], (r["model"], MAIN_PROTOCOLS[0]), r["protocol"], r["mae"]) for r in main]
     ours += [(r["dataset"], (r["model"], r["protocol"]), r["protocol"], r["mae"]) for r in others]
-    theirs = [(r["dataset"], name, "", _number(r[column])) for r in _data("published_mae.csv")
+    theirs = [(r["dataset"], name, "", number(r[column])) for r in package_table("published_mae.csv")
               for name, column in PUBLISHED.items() if _is_composition_only(r["dataset"], column)]
     return [{"dataset": d, "column": c, "source": source, "protocol": p, "mae": v, "best": published()[d]["best"],
              "ratio": v / published()[d]["best"]} for source, values in (("measured", ours), ("published", theirs))

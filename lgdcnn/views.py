@@ -28,10 +28,11 @@ from .config import InputError, write_atomic
 from .datasets import Dataset, load_dataset
 from .elements import element_table
 from .estimator import LGDCNNRegressor
-from .layers import DCNN, CompositionTensors, spread
+from .layers import DCNN, Packed
 from .models import build_model
 from .provenance import environment
 from .response import response
+from .trained import Trained
 
 # %% ../nbs/13b_views.ipynb #e26c2b0b
 @dataclass(frozen=True)
@@ -50,18 +51,18 @@ class ViewPlan:
     ternaries: tuple[tuple[str, ...], ...] = (("Li", "Cu", "O"), ("Li", "B", "O"))
 
 # %% ../nbs/13b_views.ipynb #8d14c85c
-class InnerLayers:
+class InnerLayers(Trained):
     "Show the stages of a fitted model with each part of its deep convolution; the last is the output."
     def __init__(self, model: LGDCNNRegressor):
-        self.network, self.device = model.networks_[0].eval(), model.device_
-        self.layers = tuple(name for name, _ in self._outputs(self._pack(["NaCl"])))
+        super().__init__(model.networks_[0].eval(), (model.target_mean_, model.target_std_))
 
-    def _pack(self, formulas: Sequence[str]):
-        data = CompositionTensors(featurize(formulas), self.device)
-        return data.pack(torch.arange(len(data)))
-
+    @property
     @torch.no_grad()
-    def _outputs(self, packed) -> Iterator[tuple[str, torch.Tensor]]:
+    def layers(self) -> tuple[str, ...]:
+        "Name the parts, as one formula shows them."
+        return tuple(name for name, _ in self.outputs(self.tensors(["NaCl"]).pack(torch.arange(1))))
+
+    def outputs(self, packed: Packed) -> Iterator[tuple[str, torch.Tensor]]:
         "Yield the rows that leave each part, in order; those of the elements as `packed` has them."
         packed, back = self.network.in_order(packed)
         for name, x in self._parts(packed): yield name, x if back is None else x[back]
@@ -80,12 +81,6 @@ class InnerLayers:
                 x = stage(x, packed)
                 yield place, x
 
-    def embed_layers(self, formulas: Sequence[str], layers: Sequence[str]):  # as the estimator's
-        "Return the element vectors of some layers, and the mask."
-        packed, counts = self._pack(formulas), featurize(formulas).n_elements
-        tables = {name: spread(x, packed) for name, x in self._outputs(packed) if name in layers}
-        back = lambda x: torch.empty_like(x).index_copy(0, packed.order, x).cpu().numpy()
-        return {name: back(tables[name]) for name in layers}, np.arange(counts.max()) < counts[:, None]
 
 # %% ../nbs/13b_views.ipynb #51e1cf4d
 Models = Callable[[str], LGDCNNRegressor]  # a trained network by name

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from lgdcnn import benchmark, device, plan, runs, table
+from lgdcnn import against, benchmark, device, plan, runs, table
 from lgdcnn.cli_benchmark import benchmark as commands
 from lgdcnn.composition import featurize
 from lgdcnn.config import MODELS, PROTOCOLS, InputError
@@ -322,7 +322,7 @@ def test_large_predictions_are_kept_for_the_main_network_only(tiny, pack, tmp_pa
     assert [bool(store.read(c).predictions) for c in cells] == [True, False]
     benchmark.fill(cells, store, load, CPU, force=True, keep="all")
     assert all(store.read(c).predictions for c in cells)
-    assert all(abs(a - b) < 1e-9 for _, a, b in table.recompute(store, load))
+    assert all(abs(a - b) < 1e-9 for _, a, b in against.recompute(store, load))
 
 
 def test_the_default_plan_is_what_was_promised():
@@ -369,7 +369,7 @@ def test_peers_are_compared_by_the_same_protocol(tiny):
         return SimpleNamespace(**vars(cell), cell=cell, task="regression", predictions="some")
     def compared(*rows, **chosen):
         store = SimpleNamespace(rows=lambda: list(rows), predictions=lambda cell: Predictions(where, np.zeros(len(where))))
-        return table.against(store, lambda name: data, "gru", **chosen)
+        return against.against(store, lambda name: data, "gru", **chosen)
     ours, theirs = run("l-g-dcnn", "brief"), [run("gru", p) for p in ("fast", "brief")]
     with pytest.raises(InputError, match="no stored predictions"): compared(ours, theirs[0])
     assert len(compared(ours, *theirs)) == 1 and compared(ours, *theirs)[0]["difference"] == 0
@@ -377,11 +377,13 @@ def test_peers_are_compared_by_the_same_protocol(tiny):
 
 
 def test_published_numbers_stand_apart():
-    published = table.published()
+    from lgdcnn.published import package_table
+    from lgdcnn.published import published as published_numbers
+    published = published_numbers()
     assert published["OQMD_Formation_Enthalpy"] == {"lgdcnn": 0.033, "crabnet": 0.0311481, "roost": 0.0315259,
                                                     "best": 0.0310082, "best_model": "HotCrab"}
     assert published["matbench_expt_gap"]["best"] == 0.2865 and published["matbench_steels"]["lgdcnn"] == 92.359
-    assert all(r["source"] for name in ("published_mae.csv", "matbench_best.csv") for r in table._data(name))
+    assert all(r["source"] for name in ("published_mae.csv", "matbench_best.csv") for r in package_table(name))
 
 
 def test_bootstrap_against_known_values():

@@ -6,8 +6,9 @@ import pytest
 
 from lgdcnn import LGDCNNRegressor
 from lgdcnn.config import MODELS, PROTOCOLS, InputError
-from lgdcnn.convergence import RunPlan, append_lines, learning_history, read_lines, run_convergence
+from lgdcnn.convergence import learning_history, run_convergence
 from lgdcnn.device import Machine
+from lgdcnn.records import RunPlan, append_lines, read_lines
 
 NARROW = MODELS["dcnn-k1"].replace(d_model=16, conv_width=16)
 TWO = PROTOCOLS["fast"].replace(epochs=2)

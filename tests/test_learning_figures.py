@@ -11,9 +11,9 @@ from test_results import ROW  # noqa: E402
 
 from lgdcnn.ablation import VARIANTS  # noqa: E402
 from lgdcnn.cecv import THRESHOLDS  # noqa: E402
-from lgdcnn.convergence import append_lines  # noqa: E402
 from lgdcnn.figures import list_figures  # noqa: E402
 from lgdcnn.plan import ABLATIONS, MAIN  # noqa: E402
+from lgdcnn.records import append_lines  # noqa: E402
 from lgdcnn.results import RunRow  # noqa: E402
 from lgdcnn.store import ResultStore  # noqa: E402
 

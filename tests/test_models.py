@@ -316,11 +316,11 @@ def test_votes_weighed_by_hand():
     assert torch.allclose(net(packed)[0], expected[packed.order.argsort()], atol=1e-6)
 
 
-@pytest.mark.parametrize("name", [name for name, net in NETS.items() if net.through])
+@pytest.mark.parametrize("name", [name for name, net in NETS.items() if net.skips_last_conv])
 def test_the_head_may_pass_the_last_convolution(name):
     config = MODELS[name].replace(d_model=96, conv_width=96)
     packed, nets = packed_batch("LiFePO4", "Fe", "NaCl", "Ba0.5K0.5Fe2As2"), [build_model(config) for _ in range(2)]
-    nets[1].through = False
+    nets[1].skips_last_conv = False
     for net in nets: sum(r.square().sum() for r in net(packed)).backward()
     for a, b in zip(*(net.parameters() for net in nets), strict=True): assert torch.allclose(a.grad, b.grad, rtol=1e-3, atol=1e-5)
     assert torch.allclose(*(net(packed)[0] for net in nets), atol=1e-6)
@@ -328,8 +328,8 @@ def test_the_head_may_pass_the_last_convolution(name):
 
 def test_the_head_passes_nothing_else():
     merged, wide = build_model(MODELS["l-g-dcnn-v1"]), build_model(MODELS["dcnn"].replace(conv_width=16, n_targets=8))
-    assert not any(net.through for net in (merged, wide, NETS["lstm"], NETS["l-g-dcnn-no-cnn"], NETS["roost-style"]))
-    assert NETS["l-g-dcnn"].through
+    assert not any(net.skips_last_conv for net in (merged, wide, NETS["lstm"], NETS["l-g-dcnn-no-cnn"], NETS["roost-style"]))
+    assert NETS["l-g-dcnn"].skips_last_conv
 
 
 def test_shared_attention_is_one_module():

@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lgdcnn.against import recompute
 from lgdcnn.config import InputError, repo_root
 from lgdcnn.conformal import calibrated_coverage, calibrated_multiples
 from lgdcnn.results import Cell, Predictions, RunRow
 from lgdcnn.scores import metrics, roc_auc
 from lgdcnn.store import ResultStore, merge
-from lgdcnn.table import METRIC, recompute
+from lgdcnn.table import METRIC
 
 ROW = dict(dataset="mp_bulk_modulus", fold=0, model="lstm", protocol="fast", seed=0, task="regression", unit="GPa",
            model_digest="0123456789", protocol_digest="9876543210", n_train=70, n_val=15, n_test=15,
@@ -99,7 +100,8 @@ def test_a_forged_file_of_predictions_is_not_shown_as_true(tmp_path):
 
 
 def test_runs_of_different_code_are_marked(tmp_path):
-    from lgdcnn.table import comparison, render
+    from lgdcnn.render import render
+    from lgdcnn.table import comparison
     rows = [RunRow(**ROW | {"seed": seed, "source": source}) for seed, source in enumerate(("abc", "abc", "def"))]
     assert [r["code"] for r in comparison(rows[:2])] == [""] and [r["code"] for r in comparison(rows)] == ["mixed"]
     assert "3, mixed code" in render(comparison(rows)) and "mixed" not in render(comparison(rows[:2]))

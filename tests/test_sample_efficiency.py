@@ -11,7 +11,8 @@ from lgdcnn import cecv
 from lgdcnn.composition import featurize
 from lgdcnn.config import MODELS, PROTOCOLS, InputError
 from lgdcnn.device import Machine
-from lgdcnn.sample_efficiency import SamplePlan, Trained, divide, part, read_sizes, run_sample_efficiency
+from lgdcnn.sample_efficiency import SamplePlan, divide, part, read_sizes, run_sample_efficiency
+from lgdcnn.trained import Trained
 
 NARROW = MODELS["l-g-dcnn"].replace(d_model=16, conv_width=16)
 
@@ -47,14 +48,14 @@ def plan():
 
 
 def test_an_interrupted_run_goes_on(plan, tmp_path, monkeypatch):
-    machine, fit, epochs = Machine.choose("cpu", "fp32"), module.fit_network, []
+    machine, fit, epochs = Machine.choose("cpu", "fp32"), module.train_network, []
     whole = run_sample_efficiency(tmp_path / "whole", plan, machine)
 
     def stop(line):
         epochs.append(line["epoch"])
         if len(epochs) == 1: raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "fit_network", lambda *a, **kw: fit(*a, on_epoch=stop, **kw))
+    monkeypatch.setattr(module, "train_network", lambda *a, **kw: fit(*a, on_epoch=stop, **kw))
     with pytest.raises(KeyboardInterrupt): run_sample_efficiency(tmp_path / "cut", plan, machine)
     lines, counts = read_sizes(tmp_path / "cut" / "sample_efficiency")
     assert not len(lines) and not len(counts)

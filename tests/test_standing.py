@@ -5,11 +5,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lgdcnn.against import fold_errors
 from lgdcnn.config import InputError
 from lgdcnn.demo import DemoPlan, _write_tables, loadable
 from lgdcnn.evidence import read_evidence
 from lgdcnn.paired import difference, is_tie, most, paired_bootstrap, sign_test
 from lgdcnn.published import published, published_folds, published_predictions
+from lgdcnn.render import render, render_difference
 from lgdcnn.results import Cell
 from lgdcnn.standing import (
     _rivals,
@@ -26,7 +28,7 @@ from lgdcnn.standing import (
     told,
 )
 from lgdcnn.store import ResultStore
-from lgdcnn.table import comparison, fold_errors, leading, render, render_difference
+from lgdcnn.table import comparison, leading
 
 BULK = "aflow__ael_bulk_modulus_vrh"
 

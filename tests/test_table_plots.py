@@ -13,9 +13,10 @@ from lgdcnn import table_plots  # noqa: E402
 from lgdcnn.config import InputError  # noqa: E402
 from lgdcnn.evidence import interval_factor, read_evidence, sample_points, skewness, standard_error  # noqa: E402
 from lgdcnn.figures import folders, list_figures  # noqa: E402
+from lgdcnn.published import published  # noqa: E402
 from lgdcnn.results import Predictions  # noqa: E402
 from lgdcnn.store import ResultStore  # noqa: E402
-from lgdcnn.table import comparison, leading, published  # noqa: E402
+from lgdcnn.table import comparison, leading  # noqa: E402
 from lgdcnn.table_views import (  # noqa: E402
     coverage_by_set,
     error_by_elements,
