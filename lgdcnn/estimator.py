@@ -12,11 +12,11 @@ import numpy as np
 from sklearn.base import RegressorMixin
 
 from .config import InputError, ModelConfig, TrainConfig
-from .ensemble import CompositionEstimator
 from .conformal import conformal_multiple, std_factor
-from .heldout import standardisation
+from .ensemble import CompositionEstimator
 from .losses import METRICS
 from .tables import check_target_table, check_targets, check_weights
+from .trained import standardisation
 
 # %% ../nbs/09_estimator.ipynb #0782b8ec
 class NumberTargets(CompositionEstimator):
