@@ -31,7 +31,8 @@ def stage(root: Path, target: Path) -> None:
     write(target / "results.md", results_page(root / "results"))
     write(target / "differences.md", quoted((root / "docs" / "differences.md").read_text(encoding="utf-8"), books))
     write(target / "commands.md", commands())
-    modules = {exported(nb).removesuffix(".__init__"): name for name, nb in books.items() if exported(nb) not in ("", "__init__")}
+    hidden = ("", "__init__", "benchmark.__main__")
+    modules = {m.removesuffix(".__init__"): name for name, nb in books.items() if (m := exported(nb)) not in hidden}
     for module, name in modules.items(): write(target / "api" / f"{module}.md", api_page(module, name))
     write(target / "api.md", api_index(list(modules)))
 

@@ -49,10 +49,12 @@ PLACES = {"docs/": "test_docs.py", "pyproject.toml": "test_dependencies.py", "co
 def tests_of(modules: set[str], root: Path) -> set[str]:
     "Name the test files that import one of some modules, as a module or through a name that the package gives."
     import lgdcnn
-    found = set()
+    found, modules = set(), {m.removesuffix(".__init__") for m in modules}
     for path in sorted((root / "tests").rglob("test_*.py")):
         text = path.read_text(encoding="utf-8")
         imported = set(re.findall(r"(?:from|import) lgdcnn\.([\w.]+)", text))
+        for chapter, names in re.findall(r"from lgdcnn\.([\w.]+) import ([^\n#]+)", text):
+            imported |= {f"{chapter}.{name}" for name in re.findall(r"\w+", names)}
         for names in re.findall(r"from lgdcnn import ([^\n#]+)", text):
             imported |= {lgdcnn._HOME.get(name, name) for name in re.findall(r"\w+", names)}
         if imported & modules: found.add(path.name)

@@ -60,7 +60,7 @@ if __name__ == "__main__":
     import torch  # noqa: F401
 
     import lgdcnn.cecv
-    import lgdcnn.table_plots  # noqa: F401
+    import lgdcnn.plots.table  # noqa: F401
     for line in sys.stdin:
         path, *folders = json.loads(line)
         print(json.dumps(drawn(Path(path), *folders)), flush=True)

@@ -12,10 +12,10 @@ NOTEBOOK = "tests/test_notebooks.py::test_notebook_runs[{}]"
 
 
 @pytest.mark.parametrize("changed, asked", [
-    ("nbs/09b_cecv_legacy.ipynb", {NOTEBOOK.format("09b_cecv_legacy.ipynb"), "test_cecv.py"}),
-    ("lgdcnn/conformal.py", {"test_uncertainty.py"}),  # imported as `from lgdcnn import CrossConformal`
+    ("nbs/09_cecv/02_legacy.ipynb", {NOTEBOOK.format("09_cecv/02_legacy.ipynb"), "test_cecv.py"}),
+    ("lgdcnn/trust/conformal.py", {"test_uncertainty.py"}),  # imported as `from lgdcnn import CrossConformal`
     ("nbs/tutorials/silicon.ipynb", {NOTEBOOK.format("tutorials/silicon.ipynb")}),
-    ("nbs/figures/fig01_parity.ipynb", {"test_figures.py"}), ("tests/test_losses.py", {"test_losses.py"}),
+    ("nbs/figures/fig01_parity.ipynb", {"test_figures.py"}), ("tests/training/test_losses.py", {"test_losses.py"}),
     ("docs/stage.py", {"test_docs.py"}), ("constraints.txt", {"test_dependencies.py"}), ("LICENSE", set()),
     ("nbs/gone.ipynb", set()), ("lgdcnn/gone.py", set())])
 def test_a_change_asks_for_its_tests(changed, asked, root):
@@ -26,8 +26,8 @@ def test_a_change_asks_for_its_tests(changed, asked, root):
 
 def test_a_module_of_one_line_of_work_does_not_ask_for_all(root):
     all_files = {p.name for p in (root / "tests").rglob("test_*.py")}
-    assert len(selection(["lgdcnn/speed.py"], root)) < len(all_files) / 4
-    assert module_of(root / "nbs" / "00_config.ipynb") == "config" and module_of(root / "nbs" / "index.ipynb") == ""
+    assert len(selection(["lgdcnn/training/speed.py"], root)) < len(all_files) / 4
+    assert module_of(root / "nbs" / "01_ground/04_config.ipynb") == "config" and module_of(root / "nbs" / "index.ipynb") == ""
 
 
 def test_what_was_changed_is_read_from_git(tmp_path):

@@ -41,13 +41,13 @@ def test_every_notebook_module_and_figure_is_there(site, root):
 
 
 def test_public_names_are_documented_with_their_parameters(site):
-    page = (site / "api" / "estimator.html").read_text()
-    assert 'id="lgdcnn.estimator.LGDCNNRegressor.predict_interval"' in page
+    page = (site / "api" / "estimators.regressor.html").read_text()
+    assert 'id="lgdcnn.estimators.regressor.LGDCNNRegressor.predict_interval"' in page
     assert "networks to average" in page  # a comment beside a parameter
 
 
 def test_maths_needs_no_script(site):
-    assert "<mfrac>" in (site / "10_cecv.html").read_text()
+    assert "<mfrac>" in (site / "09_cecv/03_cecv.html").read_text()
     assert not [p for p in site.rglob("*.js") if "mathjax" in p.name.lower()]
     assert not [p.name for p in site.rglob("*.html") if re.search("<script[^>]*mathjax", p.read_text(), re.I)]
 
@@ -58,7 +58,7 @@ def test_nothing_is_fetched(site):
 
 
 def test_what_is_for_nbdev_alone_is_not_shown(site):
-    text = (site / "15_figures.html").read_text()
+    text = (site / "13_plots/09_figures.html").read_text()
     assert "nbdev_export" not in text and "default_exp" not in text and "#| export" not in text
 
 
@@ -72,7 +72,7 @@ def test_a_broken_link_is_found(tools, tmp_path):
 
 def test_links_of_notebooks_lead_to_pages(tools):
     relink = tools["stage"].relink
-    assert relink("[x](04_layers.ipynb)", "10_cecv.ipynb") == "[x](04_layers.ipynb)"
+    assert relink("[x](03_networks/03_layers.ipynb)", "09_cecv/03_cecv.ipynb") == "[x](03_networks/03_layers.ipynb)"
     assert relink("[x](../results/demo), [y](figures)", "index.ipynb") == "[x](results.md), [y](figures.md)"
     assert relink("[x](../../CHANGELOG.md#a)", "figures/fig01_parity.ipynb") == "[x](../CHANGELOG.md#a)"
     assert relink("[a file without a page](../pyproject.toml)", "index.ipynb") == "a file without a page"

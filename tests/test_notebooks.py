@@ -6,7 +6,7 @@ from nbdev.test import test_nb as run_notebook
 
 run_notebook.__test__ = False
 NBS = Path(__file__).resolve().parent.parent / "nbs"
-# Figure notebooks write files; tests/test_figures.py runs them, into a folder of its own.
+# Figure notebooks write files; tests/plots/test_figures.py runs them, into a folder of its own.
 NOTEBOOKS = [p for p in sorted(NBS.rglob("*.ipynb")) if not {".ipynb_checkpoints", "figures"} & set(p.parts)]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-CHAPTERS = 0  # folders of the package
+CHAPTERS = 13  # folders of the package
 
 
 def notebooks(root):
@@ -140,11 +140,11 @@ def test_training_needs_only_torch_and_numpy():
 import sys
 for name in ("pandas", "pymatgen", "sklearn", "matplotlib", "seaborn", "fastcore", "safetensors", "pyarrow", "tqdm", "click"):
     sys.modules[name] = None  # importing it now fails
-import torch, lgdcnn.training, lgdcnn.models, lgdcnn.datasets
+import torch, lgdcnn.training.loop, lgdcnn.networks.models, lgdcnn.data.datasets
 from lgdcnn.composition import featurize
 from lgdcnn.config import MODELS, PROTOCOLS
-from lgdcnn.training import Rows, CompositionTensors, fit_network
-net = lgdcnn.models.build_model(MODELS["dcnn-k1"])
+from lgdcnn.training.loop import Rows, CompositionTensors, fit_network
+net = lgdcnn.networks.models.build_model(MODELS["dcnn-k1"])
 rows = Rows(CompositionTensors(featurize(["NaCl", "KCl"])), torch.tensor([[1.0], [-1.0]]))
 print(len(fit_network(net, rows, PROTOCOLS["fast"].replace(epochs=1))))"""
     assert python(code).strip() == "1"

@@ -19,16 +19,16 @@ import pytest
 from click.testing import CliRunner
 
 import lgdcnn
-from lgdcnn import fetching
-from lgdcnn.cli_datasets import datasets
+from lgdcnn.benchmark.plan import FAMILIES
+from lgdcnn.benchmark.runs import check_siblings
+from lgdcnn.cli.datasets import datasets
 from lgdcnn.composition import composition_keys, featurize
 from lgdcnn.config import InputError
-from lgdcnn.datasets import load_dataset
-from lgdcnn.fetching import FetchError, fetch, pip_download
-from lgdcnn.packing import load_pack
-from lgdcnn.plan import FAMILIES
-from lgdcnn.registry import cards
-from lgdcnn.runs import check_siblings
+from lgdcnn.data import fetching
+from lgdcnn.data.datasets import load_dataset
+from lgdcnn.data.fetching import FetchError, fetch, pip_download
+from lgdcnn.data.packing import load_pack
+from lgdcnn.data.registry import cards
 
 pytestmark = pytest.mark.data
 
@@ -301,7 +301,7 @@ def test_offline_means_offline(monkeypatch):
 
 
 def test_two_processes_fetch_at_once(wheel, tmp_path):
-    code = "import sys; from lgdcnn.fetching import fetch; print(len(fetch(sys.argv[2:], wheel=sys.argv[1])))"
+    code = "import sys; from lgdcnn.data.fetching import fetch; print(len(fetch(sys.argv[2:], wheel=sys.argv[1])))"
     names = ["matbench_steels", "matbench_glass", "mp_bulk_modulus", "aflow__Egap"]
     env = os.environ | {"LGDCNN_CACHE": str(tmp_path), "PYTHONPATH": str(Path(lgdcnn.__file__).parent.parent)}
     runs = [
