@@ -33,8 +33,8 @@ _results = click.option("--results", type=click.Path(path_type=Path), help="Fold
 # %% ../../nbs/14_cli/05_benchmark.ipynb #dd4d3b5e
 def _echo(records: list[dict], form: str) -> None:
     "Print records as text, csv or json."
-    from lgdcnn.cli.datasets import _render
-    click.echo(_render(records, form) if records else "[]" if form == "json" else "nothing")
+    from lgdcnn.cli.datasets import render_records
+    click.echo(render_records(records, form) if records else "[]" if form == "json" else "nothing")
 
 def _scheduled(cells: list, device: str, budget: str, pack: Path | None, results: Path | None, form: str) -> None:
     "Print what each cell will take, where a budget ends, and what would have to be carried."

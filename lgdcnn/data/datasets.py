@@ -15,7 +15,7 @@ import numpy as np
 
 from ..composition import Compositions, FormulaError, composition_keys, featurize, formula_list
 from ..config import InputError, choose, listed, quoted
-from .fetching import _silent, fetch, is_cached, load_cached
+from .fetching import silent, fetch, is_cached, load_cached
 from .packing import ArraySet
 from .registry import card, cards
 from .splits import Split, split_by_composition
@@ -218,7 +218,7 @@ def list_datasets() -> list[str]:  # sorted names
 def load_dataset(name: str,  # one of `list_datasets()`
                  unary: bool = True,  # False drops pure elements from the test parts, see `without_unary`
                  download: bool = True,  # False refuses to use the network
-                 note: Callable[[str], None] = _silent,  # receives lines of progress of a download
+                 note: Callable[[str], None] = silent,  # receives lines of progress of a download
                 ) -> Dataset:
     "Load a data set; raises `InputError` for an unknown name, `FetchError` if a download fails."
     choose(name, dict.fromkeys(list_datasets()), "data set")

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from ..benchmark.plan import ABLATIONS, MAIN, MAIN_PROTOCOLS
-from .style import COLUMN, _axes
+from .style import COLUMN, axes_for
 from ..comparison.views import complete, short_name
 
 # %% ../../nbs/13_plots/07_ablation.ipynb #5ed7d95a
@@ -57,7 +57,7 @@ def by_ratio(lines: Sequence[dict]) -> list[str]:  # models
 def ablation_plot(lines: Sequence[dict],  # of `ablation_ratios`
                   ax=None):  # matplotlib Axes
     "Draw the ratio of each variant's error to the main network's, a marker for each data set; none is fine too."
-    ax, models, sets = _axes(ax, COLUMN, 0.8 + 0.17 * len(VARIANTS)), by_ratio(lines), [*{r["dataset"]: r for r in lines}]
+    ax, models, sets = axes_for(ax, COLUMN, 0.8 + 0.17 * len(VARIANTS)), by_ratio(lines), [*{r["dataset"]: r for r in lines}]
     ax.axvline(1, color="0.5", lw=0.6, ls="--", zorder=1)
     for k, d in enumerate(sets):
         of = [r for r in lines if r["dataset"] == d]

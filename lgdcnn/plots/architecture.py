@@ -7,7 +7,7 @@ __all__ = ['parts', 'draw_network']
 
 # %% ../../nbs/13_plots/04_architecture.ipynb #cbe0a176
 from ..networks.models import CompositionNetwork, n_parameters
-from .style import PAGE, _axes
+from .style import PAGE, axes_for
 
 # %% ../../nbs/13_plots/04_architecture.ipynb #66b9418e
 def parts(net: CompositionNetwork):  # DataFrame: place, module, kind, width, parameters, shared
@@ -29,7 +29,7 @@ _FACE = {"Embedder": "0.85", "Head": "0.85", "LSTM": "#8fc9e8", "GRU": "#8fc9e8"
 def draw_network(net: CompositionNetwork,
                  ax=None):  # matplotlib Axes
     "Draw a network from left to right, with widths and numbers of parameters."
-    table, ax = parts(net), _axes(ax, PAGE, 1.7)
+    table, ax = parts(net), axes_for(ax, PAGE, 1.7)
     most = table.parameters.max()
     for k, row in enumerate(table.itertuples()):
         height = 0.25 + 0.75 * (row.parameters / most) ** 0.5

@@ -14,7 +14,7 @@ from ..cecv import Environments
 from ..cecv.clusters import cluster_labels
 from ..composition import ATOMIC_NUMBER, SYMBOLS
 from ..config import InputError
-from .style import COLUMN, PAGE, _axes
+from .style import COLUMN, PAGE, axes_for
 
 # %% ../../nbs/13_plots/02_cecv.ipynb #3c0d1adf
 _MARKERS, _STYLES = "os^Dv<>P*X", ("-", "--", "-.", ":")
@@ -27,7 +27,7 @@ def curves(table,  # DataFrame: threshold, value and the column `by`; repeats ma
     "Draw CECV against the threshold, a line for each entry of a column; band: lowest to highest repeat."
     import matplotlib as mpl
     import seaborn as sns
-    ax, names = _axes(ax), list(dict.fromkeys(table[by]))
+    ax, names = axes_for(ax), list(dict.fromkeys(table[by]))
     colors = sns.color_palette("colorblind", len(names))
     if ordered: colors = mpl.colormaps["viridis"](np.linspace(0, 0.9, len(names)))
     for k, (name, color) in enumerate(zip(names, colors)):
@@ -47,7 +47,7 @@ def layer_profile(table,  # DataFrame: layer, threshold, value; layers in their 
                   ax=None):
     "Draw CECV from layer to layer, a line for each threshold."
     import matplotlib as mpl
-    ax, layers = _axes(ax), list(dict.fromkeys(table["layer"]))
+    ax, layers = axes_for(ax), list(dict.fromkeys(table["layer"]))
     for k, t in enumerate(thresholds):
         by_layer = table[np.isclose(table["threshold"], t)].groupby("layer", sort=False)[quantity]
         color = mpl.colormaps["viridis"](0.9 * k / max(len(thresholds) - 1, 1))
@@ -64,7 +64,7 @@ def layer_profile(table,  # DataFrame: layer, threshold, value; layers in their 
 def order_band(table,  # from `cecv_order.order_table`
                ax=None):
     "Draw the count in row order inside its band over random orders and the bounds of every order."
-    ax, t, color, edge = _axes(ax), table["threshold"], "#0173b2", {"markeredgecolor": "white", "markeredgewidth": 0.3}
+    ax, t, color, edge = axes_for(ax), table["threshold"], "#0173b2", {"markeredgecolor": "white", "markeredgewidth": 0.3}
     low, high = table["lower_bound"], table["complete_linkage"]
     ax.fill_between(t, low, high, color="0.92", lw=0, label="bounds of every order")
     ax.fill_between(t, table["q05"], table["q95"], color=color, alpha=0.3, lw=0, label="90 % of random orders")
@@ -80,7 +80,7 @@ def epoch_curves(table,  # DataFrame: epoch, threshold, value (repeats make a ba
                  ax=None):
     "Draw CECV against the epoch, a line for each threshold."
     import matplotlib as mpl
-    ax = _axes(ax)
+    ax = axes_for(ax)
     for k, t in enumerate(thresholds):
         by_epoch = table[np.isclose(table["threshold"], t)].groupby("epoch")["value"]
         color = mpl.colormaps["viridis"](0.9 * k / max(len(thresholds) - 1, 1))
@@ -110,7 +110,7 @@ def periodic_map(values: Mapping[str, float],  # symbol to number; elements with
     "Colour the periodic table by a number per element, and write the number."
     import matplotlib as mpl
     if not values: raise InputError("there is nothing to draw: give at least one element")
-    ax = _axes(ax, PAGE, 3.6)
+    ax = axes_for(ax, PAGE, 3.6)
     low, high = limits or (min(values.values()), max(values.values()))
     if centre is not None:
         reach = max(high - centre, centre - low) or 1.0
@@ -141,7 +141,7 @@ def matrix_map(matrix: np.ndarray,  # (n, n) correlations
                most: int = 4,  # of them
                ax=None):
     "Draw a matrix of correlations with the formulas that share it."
-    ax = _axes(ax, COLUMN / 2, COLUMN / 2)
+    ax = axes_for(ax, COLUMN / 2, COLUMN / 2)
     ax.imshow(matrix, cmap="vlag", vmin=-1, vmax=1)
     for i, j in np.ndindex(*matrix.shape):
         ax.text(j, i, f"{matrix[i, j]:.1f}".replace("-0.0", "0.0"), ha="center", va="center", fontsize=6,

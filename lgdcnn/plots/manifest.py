@@ -78,14 +78,14 @@ def _imported(code: str,
               folder: tuple[str, ...] = (),  # of the package, from which relative imports count
              ) -> set[tuple[str, ...]]:  # dotted names, without "lgdcnn": modules, or names inside them
     "Name what some code imports from the package."
-    from lgdcnn import _HOME
+    from lgdcnn import HOMES
     found = set()
     for start, module, names, plain in _IMPORT.findall(code):
         if plain: found.add(tuple(plain.split("."))); continue
         base = folder[:len(folder) + 1 - len(start)] if start.startswith(".") else ()
         base += tuple(filter(None, module.split(".")))
         names = [name.split()[0] for name in names.strip("()").split(",") if name.strip()]  # "x as y" is x
-        found |= {(*base, *(name if base else _HOME.get(name, name)).split(".")) for name in names}
+        found |= {(*base, *(name if base else HOMES.get(name, name)).split(".")) for name in names}
     return found
 
 # %% ../../nbs/13_plots/08_manifest.ipynb #b1bf7aa2

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from ..config import InputError
-from .style import COLUMN, _axes
+from .style import COLUMN, axes_for
 
 # %% ../../nbs/13_plots/05_maps.ipynb #a4177e79
 _SHAPES, _BROAD = "osDv^P", "osDph8"  # broad ones hold a name
@@ -25,7 +25,7 @@ def map_plot(table,  # DataFrame: columns <method>_x and <method>_y, `by` and `t
              ax=None):  # matplotlib Axes
     "Draw points in two dimensions, coloured by a category or a number."
     if method not in _AXES: raise InputError(f"unknown method {method!r}: known are {', '.join(_AXES)}")
-    ax, size = _axes(ax, COLUMN, COLUMN), 95 if text else 9
+    ax, size = axes_for(ax, COLUMN, COLUMN), 95 if text else 9
     x, y = f"{method}_x", f"{method}_y"
     if text: table = table.assign(**dict(zip((x, y), _apart(table[[x, y]].to_numpy()).T)))
     if table[by].dtype.kind in "fi":
@@ -76,7 +76,7 @@ def spread_curves(table,  # DataFrame: columns `x`, `y` and `by`
                   looks: Mapping[str, dict],  # group to label, color, marker, linestyle; in the order of drawing
                   ax=None):
     "Draw the mean of each group with a band from its lowest to its highest repeat."
-    ax = _axes(ax)
+    ax = axes_for(ax)
     for name, look in looks.items():
         repeats = table[table[by] == name].groupby(x)[y]
         ax.plot(repeats.mean(), markeredgecolor="white", markeredgewidth=0.3, **look)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from ..config import InputError
-from .style import COLUMN, PAGE, _axes, look
+from .style import COLUMN, PAGE, axes_for, look
 from ..comparison.views import CRITERION, PUBLISHED, short_name
 
 # %% ../../nbs/13_plots/06_table.ipynb #e67d1b61
@@ -44,7 +44,7 @@ def relative_heatmap(view: list[dict],  # of `table_views.relative_mae`
                      notes: dict[str, str] | None = None,  # data set (and "heading") to what stands at the right
                      ax=None):
     "Draw errors relative to the best published ones, measured and published apart."
-    ax = _axes(ax, PAGE, 1.1 + 0.185 * len(datasets))
+    ax = axes_for(ax, PAGE, 1.1 + 0.185 * len(datasets))
     names, gap = list(PUBLISHED), 0.5
     ours, theirs = _cells_of(view, datasets, list(models)), _cells_of(view, datasets, names)
     first = len(models) + gap
@@ -72,7 +72,7 @@ def dense_parity(points,  # DataFrame: target, prediction and, where known, lowe
                  shown: int = 25,  # intervals
                  ax=None):
     "Draw predictions against targets, counted in hexagons where rows are many."
-    ax = _axes(ax, height=COLUMN)
+    ax = axes_for(ax, height=COLUMN)
     y, p = (points[c].to_numpy(dtype=float) for c in ("target", "prediction"))
     dense = len(y) >= DENSE
     low, high = np.quantile(np.append(y, p), (0.001, 0.999) if dense else (0, 1))
@@ -103,7 +103,7 @@ def coverage_plot(lines: Iterable[dict],  # of `table_views.coverage_by_set`
     of = {r["dataset"]: r for r in lines if np.isclose(r["nominal"], nominal)}
     if not of: raise InputError(f"no set has a coverage at {nominal:g}")
     datasets = list(of) if datasets is None else list(datasets)
-    ax = _axes(ax, COLUMN, 0.5 + 0.17 * len(datasets))
+    ax = axes_for(ax, COLUMN, 0.5 + 0.17 * len(datasets))
     for i, d in enumerate(datasets):
         if d not in of: continue
         r = of[d]
@@ -128,7 +128,7 @@ def elements_plot(lines: Iterable[dict],  # of `table_views.error_by_elements`
                   named: int = 4,  # up to so many sets get their names; more would hide the lines
                   ax=None):
     "Draw relative errors against the number of elements: one line per set; of few sets the names, of many the median."
-    ax, of, color = _axes(ax), {}, look("l-g-dcnn")["color"]
+    ax, of, color = axes_for(ax), {}, look("l-g-dcnn")["color"]
     for r in lines: of.setdefault(r["dataset"], []).append((r["n_elements"], r["ratio"]))
     ax.axhline(1, color="0.5", lw=0.6, ls="--")
     for v in of.values(): ax.plot(*zip(*v), "o-", color="0.65", lw=0.6, ms=2, mec="white", mew=0.2)
@@ -162,7 +162,7 @@ def _spread_of(r: dict) -> tuple[float, float] | None:  # how far a bar reaches 
 def ratio_plot(lines: Sequence[dict],  # of `table_views.ratios`, in the order to be drawn; with what `standing` knows
                ax=None):
     "Draw measured over published errors; bars: 95 %, or one standard deviation over seeds or folds where that is not known."
-    ax, color = _axes(ax, COLUMN, 0.9 + 0.17 * len(lines)), look("l-g-dcnn")["color"]
+    ax, color = axes_for(ax, COLUMN, 0.9 + 0.17 * len(lines)), look("l-g-dcnn")["color"]
     filled, hollow = {"mec": "white", "mfc": color, "mew": 0.3}, {"mec": color, "mfc": "white", "mew": 0.8}
     best = {"mfc": "white", "mec": "#de8f05", "mew": 0.7, "ms": 2.5}
     ax.axvline(1, color="0.5", lw=0.6, ls="--")
@@ -194,7 +194,7 @@ def blend_plot(by_model: dict[str, list[dict]],  # model to its lines, of `table
     known = {m: {r["dataset"]: r["to_paper"] for r in lines if r["to_paper"]} for m, lines in by_model.items()}
     first = list(known)[-1]
     sets = sorted(known[first], key=known[first].get)
-    ax = _axes(ax, COLUMN, 0.9 + 0.17 * len(sets))
+    ax = axes_for(ax, COLUMN, 0.9 + 0.17 * len(sets))
     ax.axvline(1, color="0.5", lw=0.6, ls="--")
     for i, d in enumerate(sets):
         values = [of[d] for of in known.values() if d in of]

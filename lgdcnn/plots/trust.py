@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..config import InputError
-from .style import COLUMN, _axes, look
+from .style import COLUMN, axes_for, look
 from ..trust.uncertainty import claimed_level, coverage_error, miscalibration_area
 
 # %% ../../nbs/13_plots/03_trust.ipynb #7a08a043
@@ -23,7 +23,7 @@ def reliability_plot(y, mean, std,  # (n,) each
                      ax=None):  # matplotlib Axes
     "Draw observed against claimed coverage, with the miscalibration area A in the legend."
     levels = np.sort(claimed_level(y, mean, std))
-    fresh, ax = ax is None, _axes(ax, height=COLUMN)
+    fresh, ax = ax is None, axes_for(ax, height=COLUMN)
     if fresh or not ax.lines: _diagonal(ax, len(levels), held)
     style = {k: v for k, v in look(model).items() if k != "marker"}
     style["label"] = f"{label or style['label']}, $A$ = {miscalibration_area(y, mean, std):.3f}"
@@ -47,7 +47,7 @@ def distance_plot(table,  # from `applicability.by_distance`
                   distance: str = "distance to the nearest training composition (steps)",
                   ax=None):
     "Draw the mean absolute error against the distance to the training set; bars: standard error."
-    ax, style = _axes(ax), look("l-g-dcnn")
+    ax, style = axes_for(ax), look("l-g-dcnn")
     ax.errorbar(table["distance"], table["mae"], table["error"], marker="o", color=style["color"], elinewidth=0.7, capsize=2)
     if threshold is not None:
         ax.axvline(threshold, color="0.5", linestyle=":", lw=0.8)
@@ -66,7 +66,7 @@ def contribution_plot(table,  # from `explanation.contributions`
                       ax=None):
     "Draw how the contributions of the elements lead from the baseline to each prediction."
     names = table.drop_duplicates("row")["formula"].tolist()
-    ax = _axes(ax, COLUMN, 0.4 + 0.32 * len(names))
+    ax = axes_for(ax, COLUMN, 0.4 + 0.32 * len(names))
     for k, (_, part) in enumerate(table.groupby("row", sort=False)):
         ends = baseline + np.append(0, part["contribution"].cumsum())
         steps = np.diff(ends)
@@ -85,7 +85,7 @@ def attention_plot(table,  # from `explanation.attention_weights`, for one formu
                    ax=None):
     "Draw the shares of attention as a grid: elements of each formula across, attention layers down."
     layers = [c for c in table.columns if c not in ("row", "formula", "element", "fraction")]
-    ax = _axes(ax, min(7.0, 0.6 + 0.32 * len(table)), 0.5 + 0.3 * len(layers))
+    ax = axes_for(ax, min(7.0, 0.6 + 0.32 * len(table)), 0.5 + 0.3 * len(layers))
     values = table[layers].to_numpy().T
     ax.imshow(values, cmap="viridis", vmin=0, vmax=1, aspect="auto")
     for (i, j), v in np.ndenumerate(values):
@@ -104,7 +104,7 @@ def response_plot(table,  # from `response.response` of two elements, or `respon
                   quantity: str = "prediction", unit: str = "",
                   ax=None):
     "Draw the prediction against a fraction; band: its interval, or one standard deviation."
-    ax, x = _axes(ax), against or table.columns[1]
+    ax, x = axes_for(ax), against or table.columns[1]
     style = {k: v for k, v in look("l-g-dcnn").items() if k in ("color", "linestyle")}
     low, high = _band(table)
     if low is not None: ax.fill_between(table[x], low, high, color=style["color"], alpha=0.2, lw=0)
@@ -155,7 +155,7 @@ def ternary_plot(table,  # from `response.response` of three elements
                  ax=None):
     "Colour the triangle of a ternary system by a column of its response."
     symbols = list(table.columns[1:4])
-    ax, xy = _axes(ax, COLUMN, 2.7), ternary_xy(table[symbols].to_numpy(dtype=float))
+    ax, xy = axes_for(ax, COLUMN, 2.7), ternary_xy(table[symbols].to_numpy(dtype=float))
     filled = ax.tricontourf(*xy.T, table[value], levels=14, cmap=cmap)
     if outside is not None: _cross_out(ax, xy, np.asarray(outside))
     if known is not None:
