@@ -82,7 +82,7 @@ def _draw(measured, predicted, intervals, name: str | None, unit: str):  # matpl
         help="The picture: .png, .pdf or .svg; - is standard output.")
 @click.option("--target", help="Column of measured values.  ['target', if there is one]")
 @click.option("--unit", default="", help="Unit of the values, for the axes.")
-def plot(predicted, out, target, unit) -> None:
+def plot(predicted: Path, out: Path, target: str | None, unit: str) -> None:
     "Draw the table PREDICTED that `lgdcnn predict --csv` wrote: against measured values, or in order."
     check_out(out, predicted)
     ending = ".png" if str(out) == "-" else out.suffix.lower()

@@ -6,13 +6,22 @@
 __all__ = ['Question', 'writing', 'predict', 'write_all']
 
 # %% ../../nbs/14_cli/06_predict.ipynb #c9212b26
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from . import TABLE_OPTIONS, tell, numeric_cells, with_options, check_out, in_file, naming_lines
 from ..config import InputError, atomic_part, quoted
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from lgdcnn.estimators.classifier import LGDCNNClassifier
+    from lgdcnn.estimators.regressor import LGDCNNRegressor
+    from lgdcnn.fusion.fused import FusedClassifier, FusedRegressor
 
 # %% ../../nbs/14_cli/06_predict.ipynb #fa326a4c
 class Question:
@@ -36,7 +45,9 @@ class Question:
         if not len(self.part): raise InputError(f"{quoted(self.reader.name)} has no rows")
         self.check()
 
-    def formulas(self) -> list[str]: return self.part[self.formula].tolist()
+    def formulas(self) -> list[str]:
+        "Return the formulas of the part at hand."
+        return self.part[self.formula].tolist()
 
     def check(self) -> None:
         "Raise `FormulaError` for the formulas of the part at hand, and all like them further down, that cannot be read."
@@ -58,7 +69,7 @@ class Question:
         "Go on to the next part; None after the last."
         self.done, self.part = self.done + len(self.part), next(self.rest, None)
 
-    def inputs(self, names: tuple[str, ...]):  # a list, or a DataFrame
+    def inputs(self, names: tuple[str, ...]) -> "list[str] | pd.DataFrame":  # a list, or a DataFrame
         "Take from the part at hand what a model reads."
         import pandas as pd
         if not names: return self.formulas()
@@ -66,7 +77,7 @@ class Question:
                    for n in names if n in self.part}
         return pd.DataFrame(numbers, index=self.part.index).assign(formula=self.part[self.formula])
 
-    def compositions(self, model):
+    def compositions(self, model: "LGDCNNRegressor | LGDCNNClassifier | FusedRegressor | FusedClassifier") -> tuple:
         "Read the part at hand as a model does; errors name rows of the whole table, and lines."
         try: return model._inputs(self.inputs(model.extra_.names))
         except InputError as e:
@@ -76,7 +87,7 @@ class Question:
             raise e.placed(self.done, (lambda row: places(row - self.done)) if places else None) from None
 
 @contextmanager
-def writing(out: Path | None):
+def writing(out: Path | None) -> Iterator[Callable[[str], object]]:
     "Yield a function that writes text to stdout, or to a file that is there only when all is written."
     if not out: yield lambda text: click.echo(text, nl=False); return
     try:
@@ -210,8 +221,10 @@ class _Guard:
 @click.option("--raw-std", is_flag=True, help="Also a column of the networks' own standard deviation, not calibrated.")
 @click.option("--device", default="auto", show_default=True)
 @click.option("--quiet", is_flag=True, help="No progress on stderr.")
-def predict(model, formulas, wanted, csv, formula, separator, decimal, out, coverage, form, excel_safe, chunk, check,
-            raw_std, device, quiet) -> None:
+def predict(model: str | None, formulas: tuple[str, ...], wanted: tuple[str, ...], csv: Path | None,
+            formula: str | None, separator: str | None, decimal: str | None, out: Path | None, coverage: float,
+            form: str | None, excel_safe: bool, chunk: int, check: str | None, raw_std: bool, device: str,
+            quiet: bool) -> None:
     "Predict with a saved MODEL, or the one in the package (--property), for FORMULAS, or for a table given by --csv."
     if wanted:
         options = dict(formula=formula, separator=separator, decimal=decimal, chunk=chunk, quiet=quiet,
@@ -254,7 +267,8 @@ def _with_properties(wanted, formulas, csv: Path | None, coverage: float, form, 
     from lgdcnn.cli.properties import predict_properties
     predict_properties(wanted, formulas, csv, coverage, form, out, options)
 
-def write_all(write, question: Question, form: str, columns: list[str], progress: bool, answer, excel_safe: bool) -> None:
+def write_all(write: Callable[[str], object], question: Question, form: str, columns: list[str], progress: bool,
+              answer: Callable[[Question], "pd.DataFrame"], excel_safe: bool) -> None:
     "Predict and write part after part."
     from tqdm import tqdm
     first = True

@@ -99,7 +99,7 @@ def _write_table(write, model, wanted, csv: Path, coverage: float, form: str, op
 # %% ../../nbs/14_cli/08_properties.ipynb #00c2a6df
 @click.command()
 @click.option("--format", "form", type=click.Choice(["text", "csv"]), default="text", show_default=True)
-def properties(form) -> None:
+def properties(form: str) -> None:
     "List the properties that `predict --property` knows: unit, source, rows, test error, width of 90 % intervals."
     from lgdcnn.properties.shipped import pretrained
     table = pretrained().properties()

@@ -15,13 +15,17 @@ import lzma
 import re
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
 from ..config import InputError, RowError, listed, quoted
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # %% ../../nbs/02_data/05_reading.ipynb #fa15ee25
 _MOST_COLUMNS = 2_000  # chosen here: descriptors of formulas are hundreds
@@ -113,7 +117,7 @@ class _Fields:
 
 # %% ../../nbs/02_data/05_reading.ipynb #ed6662c3
 @contextmanager
-def refusals(what: str):
+def refusals(what: str) -> Iterator[None]:
     "Turn what readers raise into one line that names the file."
     import pandas as pd
     try: yield
@@ -136,13 +140,13 @@ def _table_path(path: str | Path) -> Path:
     if not path.exists(): raise InputError(f"there is no file {quoted(str(path))}")
     return path
 
-def source_of(path):  # what `TableReader` takes
+def source_of(path: str | Path) -> Path | BinaryIO:  # what `TableReader` takes
     "Turn the path `-` into standard input."
     return sys.stdin.buffer if str(path) == "-" else Path(path)
 
 class TableReader:
     "Read a table in parts, text as it stands."
-    def __init__(self, source,  # the path of a table, or an open binary file
+    def __init__(self, source: str | Path | BinaryIO,  # the path of a table, or an open binary file
                  separator: str | None = None):  # one sign; by default it is looked for in the header
         self.open = hasattr(source, "read")
         self.source = source if self.open else _table_path(source)
@@ -162,10 +166,11 @@ class TableReader:
         return int(self.lines[row])
 
     @property
-    def places(self):  # `line_of`, or None where rows have no lines
+    def places(self) -> Callable[[int], int] | None:  # `line_of`, or None where rows have no lines
+        "Return `line_of`, or None where rows have no lines."
         return self.line_of if self.lines is not None else None
 
-    def table(self):  # a pandas table
+    def table(self) -> "pd.DataFrame":  # a pandas table
         "Read the whole table; raises `InputError` if its text is too long to be held."
         import pandas as pd
         parts, lines, size = [], [], 0
@@ -228,7 +233,7 @@ def _parquet(self: TableReader, most: int) -> Iterator:
         self.size = 0
         if none: yield stripped(f.schema_arrow.empty_table().to_pandas())
 
-def stripped(frame):
+def stripped(frame: "pd.DataFrame") -> "pd.DataFrame":
     "Take blanks off the names of columns: `formula, gap` is a common way to write a header."
     return frame.rename(columns=lambda name: name.strip() if isinstance(name, str) else name)
 

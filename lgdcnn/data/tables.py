@@ -12,12 +12,17 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
 from ..composition import Compositions, composition_keys, formula_list, is_missing
 from ..config import InputError, RowError, listed, quoted
-from .reading import TableReader, stripped, decimal_sign, refusals, with_points
+from .reading import TableReader, decimal_sign, refusals, stripped, with_points
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import ArrayLike
 
 # %% ../../nbs/02_data/06_tables.ipynb #d644d873
 def check_formulas(formulas: Sequence[str],  # a list, array or Series; one formula or composition counts as a list of one
@@ -30,7 +35,7 @@ def check_formulas(formulas: Sequence[str],  # a list, array or Series; one form
 # %% ../../nbs/02_data/06_tables.ipynb #944a438c
 _NUMBER = re.compile(r"\s*[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?\s*|\s*[-+]?inf\s*", re.ASCII)
 
-def as_number(value) -> float:
+def as_number(value: object) -> float:
     "Read a number; whatever is none becomes NaN."
     if isinstance(value, str) and not _NUMBER.fullmatch(value) or isinstance(value, bytes): return np.nan
     try: return float(value)
@@ -72,7 +77,7 @@ def _as_table(y, n: int) -> tuple[np.ndarray, list[str]]:  # (n, k) objects or n
     return raw, names or [f"target {j}" for j in range(raw.shape[1])]
 
 # %% ../../nbs/02_data/06_tables.ipynb #449277ee
-def check_target_table(y,  # (n, k): a DataFrame, an array or a list of rows
+def check_target_table(y: "pd.DataFrame | ArrayLike",  # (n, k): a DataFrame, an array or a list of rows
                        n: int,  # number of formulas
                        complete: bool = True,  # each row and each column has a target
                       ) -> tuple[np.ndarray, list[str]]:  # (n, k) float64 with NaN where unknown, names
@@ -94,7 +99,7 @@ def check_target_table(y,  # (n, k): a DataFrame, an array or a list of rows
     return values, names
 
 # %% ../../nbs/02_data/06_tables.ipynb #950c66f5
-def check_labels(y,
+def check_labels(y: "ArrayLike",
                  n: int,  # number of formulas
                 ) -> np.ndarray:  # (n,)
     "Return class labels as an array; raises `InputError` for missing ones, mixed kinds and continuous numbers."
@@ -114,7 +119,7 @@ def check_labels(y,
         raise InputError(f"labels like {like!r} are continuous, no classes: a regressor learns numbers") from None
     return labels
 
-def check_weights(weight,  # None, or one number for each formula
+def check_weights(weight: "ArrayLike | None",  # None, or one number for each formula
                   n: int) -> np.ndarray:  # (n,) float64
     "Return the weights of rows, ones if there are none; raises `InputError` for those that are no weights."
     if weight is None: return np.ones(n)
@@ -142,7 +147,8 @@ def _typed(cells, decimal: str | None, separator: str | None):  # a Series
     full = typed.reindex(cells.index)
     return full.astype(bool) if len(known) and typed.dtype == object and not missing.any() else full
 
-def numbered_table(path, typed: str | None = None, separator: str | None = None, decimal: str | None = None,
+def numbered_table(path: str | Path | BinaryIO, typed: str | None = None, separator: str | None = None,
+                   decimal: str | None = None,
                   ) -> tuple:  # a DataFrame, and a function from row to line of the file, or None
     "Read a table as `read_table` does, and tell where its rows stand."
     import pandas as pd
@@ -159,16 +165,16 @@ def read_table(path: str | Path,  # .csv (also compressed), .parquet or .xlsx; o
                typed: str | None = None,  # a column whose numbers, truths and missing values are recognised
                separator: str | None = None,  # between cells; by default it is looked for in the header
                decimal: str | None = None,  # "." or ","; by default a comma is recognised where it can be nothing else
-              ):  # a pandas DataFrame
+              ) -> "pd.DataFrame":  # a pandas DataFrame
     "Read a table; raises `InputError` if the file is missing, empty or no table."
     return numbered_table(path, typed, separator, decimal)[0]
 
 # %% ../../nbs/02_data/06_tables.ipynb #ba6243e3
-def column(frame,  # a pandas DataFrame
+def column(frame: "pd.DataFrame",  # a pandas DataFrame
            name: str,
            what: str = "column",  # what it is for, in the message
            option: str = "",  # of the command line, that names it
-          ):  # the Series
+          ) -> "pd.Series":  # the Series
     "Return a column; raises `InputError` naming the first columns there are."
     if name in frame.columns: return frame[name]
     import difflib

@@ -7,6 +7,7 @@ __all__ = ['curves', 'layer_profile', 'order_band', 'epoch_curves', 'table_posit
 
 # %% ../../nbs/13_plots/02_cecv.ipynb #680b091f
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,14 +17,18 @@ from ..composition import ATOMIC_NUMBER, SYMBOLS
 from ..config import InputError
 from .style import COLUMN, PAGE, axes_for
 
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
 # %% ../../nbs/13_plots/02_cecv.ipynb #3c0d1adf
 _MARKERS, _STYLES = "os^Dv<>P*X", ("-", "--", "-.", ":")
 
-def curves(table,  # DataFrame: threshold, value and the column `by`; repeats make a band
+def curves(table: "pd.DataFrame",  # DataFrame: threshold, value and the column `by`; repeats make a band
            by: str = "layer",  # column that names the lines
            ordered: bool = False,  # colours from dark to bright
            quantity: str = "value",  # or "count"
-           ax=None):  # matplotlib Axes
+           ax: "Axes | None" = None) -> "Axes":  # matplotlib Axes
     "Draw CECV against the threshold, a line for each entry of a column; band: lowest to highest repeat."
     import matplotlib as mpl
     import seaborn as sns
@@ -41,10 +46,10 @@ def curves(table,  # DataFrame: threshold, value and the column `by`; repeats ma
     return ax
 
 # %% ../../nbs/13_plots/02_cecv.ipynb #cfe7290f
-def layer_profile(table,  # DataFrame: layer, threshold, value; layers in their order (repeats make a band)
+def layer_profile(table: "pd.DataFrame",  # DataFrame: layer, threshold, value; layers in their order (repeats make a band)
                   thresholds: Sequence[float] = (0.05, 0.10, 0.20, 0.40),
                   quantity: str = "value",  # or "count"
-                  ax=None):
+                  ax: "Axes | None" = None) -> "Axes":
     "Draw CECV from layer to layer, a line for each threshold."
     import matplotlib as mpl
     ax, layers = axes_for(ax), list(dict.fromkeys(table["layer"]))
@@ -61,8 +66,8 @@ def layer_profile(table,  # DataFrame: layer, threshold, value; layers in their 
     return ax
 
 # %% ../../nbs/13_plots/02_cecv.ipynb #d6005b72
-def order_band(table,  # from `cecv_order.order_table`
-               ax=None):
+def order_band(table: "pd.DataFrame",  # from `cecv_order.order_table`
+               ax: "Axes | None" = None) -> "Axes":
     "Draw the count in row order inside its band over random orders and the bounds of every order."
     ax, t, color, edge = axes_for(ax), table["threshold"], "#0173b2", {"markeredgecolor": "white", "markeredgewidth": 0.3}
     low, high = table["lower_bound"], table["complete_linkage"]
@@ -75,9 +80,9 @@ def order_band(table,  # from `cecv_order.order_table`
     return ax
 
 # %% ../../nbs/13_plots/02_cecv.ipynb #4e27d883
-def epoch_curves(table,  # DataFrame: epoch, threshold, value (repeats make a band)
+def epoch_curves(table: "pd.DataFrame",  # DataFrame: epoch, threshold, value (repeats make a band)
                  thresholds: Sequence[float] = (0.05, 0.10, 0.20, 0.40),
-                 ax=None):
+                 ax: "Axes | None" = None) -> "Axes":
     "Draw CECV against the epoch, a line for each threshold."
     import matplotlib as mpl
     ax = axes_for(ax)
@@ -106,7 +111,7 @@ def periodic_map(values: Mapping[str, float],  # symbol to number; elements with
                  label: str = "clusters per compound (1)",
                  limits: tuple[float, float] | None = None,  # of the colours; the range of `values` by default
                  centre: float | None = None,  # of signed numbers: blue below it, red above
-                 ax=None):
+                 ax: "Axes | None" = None) -> "Axes":
     "Colour the periodic table by a number per element, and write the number."
     import matplotlib as mpl
     if not values: raise InputError("there is nothing to draw: give at least one element")
@@ -139,7 +144,7 @@ def matrix_map(matrix: np.ndarray,  # (n, n) correlations
                symbols: Sequence[str],  # of the rows
                members: Sequence[str] = (),  # formulas to write below
                most: int = 4,  # of them
-               ax=None):
+               ax: "Axes | None" = None) -> "Axes":
     "Draw a matrix of correlations with the formulas that share it."
     ax = axes_for(ax, COLUMN / 2, COLUMN / 2)
     ax.imshow(matrix, cmap="vlag", vmin=-1, vmax=1)
@@ -160,7 +165,7 @@ def leader_maps(env: Environments,
                 threshold: float = 0.2,
                 n_elements: int = 3,  # size of the compounds
                 most: int = 6,  # clusters, largest first
-                axes=None):  # as many matplotlib Axes
+                axes: "Sequence[Axes] | None" = None) -> "list[Axes]":  # as many matplotlib Axes
     "Draw the leaders of the largest clusters side by side and return their axes."
     group = env.group(element, layer)
     if n_elements not in group:

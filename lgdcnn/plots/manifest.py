@@ -41,10 +41,14 @@ class FigureNotebook:
     parameters: dict  # name -> default
 
     @property
-    def name(self) -> str: return self.path.stem
+    def name(self) -> str:
+        "Return the name of the figure, which is that of its file."
+        return self.path.stem
 
     @property
-    def inputs(self) -> list[str]: return self.parameters["inputs"]
+    def inputs(self) -> list[str]:
+        "Return the files of results that the figure is drawn from."
+        return self.parameters["inputs"]
 
 # %% ../../nbs/13_plots/08_manifest.ipynb #9f1d1fcd
 def notebook_cells(path: Path) -> list[dict]:

@@ -9,10 +9,16 @@ __all__ = ['COLUMN', 'PAGE', 'MODEL_LOOK', 'set_style', 'look', 'axes_for', 'par
 # %% ../../nbs/13_plots/01_style.ipynb #955ad4e4
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..config import write_atomic
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # %% ../../nbs/13_plots/01_style.ipynb #a72f44eb
 COLUMN, PAGE = 3.3, 7.0  # widths in inches: one column, two columns
@@ -65,7 +71,7 @@ def look(model: str) -> dict:  # label, color, marker, linestyle
     label, color, marker, style = MODEL_LOOK.get(model, (model, "#7f7f7f", "x", "-"))
     return {"label": label, "color": color, "marker": marker, "linestyle": style}
 
-def axes_for(ax, width: float = COLUMN, height: float | None = None):
+def axes_for(ax: "Axes | None", width: float = COLUMN, height: float | None = None) -> "Axes":
     "Return `ax`, or new axes of the given size in inches."
     if ax is not None: return ax
     import matplotlib.pyplot as plt
@@ -77,7 +83,7 @@ def parity(y_true: np.ndarray, y_pred: np.ndarray,
            quantity: str = "value",  # what is predicted, with its symbol
            unit: str = "",
            note: str = "",  # further lines for the corner
-           ax=None):  # matplotlib Axes
+           ax: "Axes | None" = None) -> "Axes":  # matplotlib Axes
     "Draw predicted against measured values, with intervals, MAE and n."
     ax = axes_for(ax, height=COLUMN)
     low, high = _limits(y_true, y_pred)
@@ -104,11 +110,11 @@ def _draw_intervals(ax, y_true, intervals) -> None:
         ax.vlines(y_true[rows], *intervals[rows].T, color=color, lw=0.5, zorder=2)
 
 # %% ../../nbs/13_plots/01_style.ipynb #86e2d58d
-def learning_curves(history,  # DataFrame: model, epoch, val_mae (several seeds make a band)
+def learning_curves(history: "pd.DataFrame",  # DataFrame: model, epoch, val_mae (several seeds make a band)
                     unit: str = "",
                     references: dict[str, float] | None = None,  # model -> error drawn as a line
                     against: str = "epoch",  # or "seconds": the time of training so far
-                    ax=None):
+                    ax: "Axes | None" = None) -> "Axes":
     "Draw the validation error of each model against epoch or time; band: lowest to highest seed."
     ax = axes_for(ax)
     for model, rows in history.groupby("model", sort=False):
@@ -126,11 +132,11 @@ def learning_curves(history,  # DataFrame: model, epoch, val_mae (several seeds 
     return ax
 
 # %% ../../nbs/13_plots/01_style.ipynb #223be91e
-def cecv_curves(table,  # DataFrame: model, threshold, value (several seeds make a band)
+def cecv_curves(table: "pd.DataFrame",  # DataFrame: model, threshold, value (several seeds make a band)
                 region: tuple[str, str] | None = ("lstm", "dcnn-k1"),  # models that bound the target region
                 quantity: str = "value",  # or "count"
                 models: Sequence[str] | None = None,  # whose lines are drawn; all by default
-                ax=None):
+                ax: "Axes | None" = None) -> "Axes":
     "Draw CECV against the threshold, one line per model; band: lowest to highest seed."
     ax = axes_for(ax)
     values = table.pivot_table(quantity, "threshold", "model", sort=False)
@@ -148,9 +154,9 @@ def cecv_curves(table,  # DataFrame: model, threshold, value (several seeds make
     return ax
 
 # %% ../../nbs/13_plots/01_style.ipynb #27661e98
-def reliability(table,  # DataFrame: model, promised, observed (several seeds make a band)
-                points=None,  # DataFrame: model, promised, observed; calibrated intervals, drawn as stars
-                ax=None):
+def reliability(table: "pd.DataFrame",  # DataFrame: model, promised, observed (several seeds make a band)
+                points: "pd.DataFrame | None" = None,  # model, promised, observed: calibrated intervals, as stars
+                ax: "Axes | None" = None) -> "Axes":
     "Draw the observed against the promised coverage."
     ax = axes_for(ax, height=COLUMN)
     ax.plot([0, 1], [0, 1], "--", color="0.5", lw=0.7, zorder=1)
@@ -186,8 +192,8 @@ def _afresh(figure) -> None:
         ax.set_position(ax.get_subplotspec().get_position(figure) if ax in grids else _bar_box(ax._colorbar_info))
         ax.set_in_layout(counts)  # setting a position takes axes out of the layout
 
-def save_figure(figure,
-                table,  # DataFrame of the plotted numbers
+def save_figure(figure: "Figure",
+                table: "pd.DataFrame",  # DataFrame of the plotted numbers
                 name: str,  # file name without ending
                 folder: str | Path,
                 formats: str = "pdf png",  # endings, separated by blanks
