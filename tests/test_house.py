@@ -404,3 +404,33 @@ def test_a_house_where_one_thing_is_wrong_does_not_pass(rule, spoil, found, smal
 
 def test_every_rule_can_fail():
     assert {rule for rule, _, _ in WRONG} == set(RULES)
+
+
+# the tour in CONTRIBUTING.md
+
+def tour(root: Path) -> list[tuple[str, str, str, str]]:  # folder, notebook, name, and the room it comes from
+    lines = re.findall(r"(?m)^\| .*\? \| `(\w+)` \| `(\w+)` \| `(\w+)`(?:, from `([\w/]+)`)? \|$", (root / "CONTRIBUTING.md").read_text())
+    return some(lines)
+
+
+def test_four_questions_are_answered_by_names(root):
+    assert len(tour(root)) == 4
+    for folder, notebook, name, source in tour(root):
+        book = root / "nbs" / folder / f"{notebook}.ipynb"
+        assert name in code_of(book), f"{book} does not know {name}"
+        assert defines(book, name) or source, f"{book} only uses {name}: say where it is from"
+        if source: assert defines(home := root / "nbs" / f"{source}.ipynb", name), f"{home} does not define {name}"
+
+
+def code_of(book: Path) -> str: return "\n".join(text for kind, text in cells(book) if kind == "code")
+
+
+def defines(book: Path, name: str) -> bool:  # in a cell that is exported
+    return any(re.search(rf"(?m)^(def|class) {name}\b", text) for kind, text in cells(book) if re.match(r"#\| *export", text))
+
+
+def test_a_name_that_moved_away_is_missed(tmp_path):
+    write_book(tmp_path / "a.ipynb", "#| export\ndef weigh(): ...", "def shown(): ...")
+    assert defines(tmp_path / "a.ipynb", "weigh") and not defines(tmp_path / "a.ipynb", "weig") and not defines(tmp_path / "a.ipynb", "shown")
+    (tmp_path / "CONTRIBUTING.md").write_text("No tour here.")
+    with pytest.raises(AssertionError, match="nothing to look at"): tour(tmp_path)
