@@ -91,7 +91,7 @@ class CompositionTensors:
     def __init__(self, compositions: "Compositions",  # lgdcnn.composition.Compositions, or any object with its three arrays
                  device: torch.device | str = "cpu",
                  pad_to: int = 0,  # elements to pad every formula to, as the reference does; only for showing what that does
-                 extra: "ArrayLike | None" = None):  # (N, n_extra) further numbers of each formula, standardised; see `extra`
+                 extra: "ArrayLike | None" = None):  # (N, n_extra) more numbers of each formula, standardised
         nothing = torch.zeros(1, device=device)  # what padding is made of: element 0, fraction 0, in the last row
         self.numbers = torch.cat([torch.as_tensor(compositions.numbers, dtype=torch.long, device=device), nothing.long()])
         self.fractions = torch.cat([torch.as_tensor(compositions.fractions, dtype=torch.float32, device=device), nothing])
