@@ -91,11 +91,11 @@ def plan(form: str, device, budget, pack, results, **filters) -> None:
 def run(cell, budget, device, precision, threads, pack, keep, in_parts, force, workers, every, rehearse, results,
         **filters) -> None:
     "Run undone cells; safe to kill at any moment and to start several times at once."
-    from lgdcnn.benchmark.worker import _run
+    from lgdcnn.benchmark.__main__ import run_cells
     given = {"cell": cell, "budget": budget, "device": device, "precision": precision, "threads": threads, "pack": pack,
              "keep": keep, "in_parts": in_parts, "force": force, "workers": workers, "every": every, "rehearse": rehearse,
              "results": results}
-    if code := _run(given | filters, _note, click.echo): raise SystemExit(code)
+    if code := run_cells(given | filters, _note, click.echo): raise SystemExit(code)
 
 # %% ../../nbs/14_cli/05_benchmark.ipynb #d1a30006
 @benchmark.command()
