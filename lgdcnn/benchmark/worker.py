@@ -33,7 +33,7 @@ from .plan import (JOINT, MAIN, epochs, family, is_kept, kind, make_plan, networ
                                    read_budget)
 from .results import Cell, Predictions, RunRow
 from .store import ResultStore, sweep
-from .runs import Paused, impossible, run_family
+from .runs import Paused, impossible, resolve, run_cell
 from ..training.loop import out_of_memory
 
 # %% ../../nbs/10_benchmark/07_worker.ipynb #43d9c96f
@@ -123,7 +123,7 @@ class _Worker:
         saved = _checkpoint(self.store, cell) if self.in_parts and cell.model in networks() else None
         if saved: saved.parent.mkdir(parents=True, exist_ok=True)
         watch = lambda line: self.tell("epoch", cell, line)
-        made = run_family(cell, list(map(self.load, family(cell))), self.machine, saved, self.end, watch, self.kept(cell))
+        made = run_cell(resolve(cell, self.load), self.machine, saved, self.end, watch, self.kept(cell))
         for row, *parts in sorted(made, key=lambda one: one[0].cell == cell):  # own row last: then all are there
             self.store.write(*_keep(row, *parts, self.keep))
             self.rows[row.cell] = row; self.outcome.done.append(row)
