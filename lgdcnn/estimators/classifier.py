@@ -91,6 +91,6 @@ def load_model(path: str | Path, device: str = "auto"):  # a fitted estimator of
     for known in (LGDCNNRegressor, LGDCNNClassifier):
         if kind == known._kind: return known.load(path, device)
     if kind in ("fused-regressor", "fused-classifier"):
-        from lgdcnn.fusion.mixture import fused  # stands below, and is needed for such files alone
+        from lgdcnn.fusion import fused  # stands below, and is needed for such files alone
         return (fused.FusedRegressor if kind == "fused-regressor" else fused.FusedClassifier).load(path, device)
     raise InputError(f"{str(path)!r} holds a {str(kind)[:40]!r}, which this version does not know: update lgdcnn")

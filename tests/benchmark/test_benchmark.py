@@ -17,7 +17,7 @@ from lgdcnn.benchmark import worker as benchmark
 from lgdcnn.benchmark.results import Cell, Predictions
 from lgdcnn.benchmark.store import ResultStore
 from lgdcnn.cli.benchmark import benchmark as commands
-from lgdcnn.comparison import against, table
+from lgdcnn.comparison import against, paired, table
 from lgdcnn.composition import featurize
 from lgdcnn.config import MODELS, PROTOCOLS, InputError
 from lgdcnn.data.packing import ArraySet, write_pack
@@ -397,11 +397,11 @@ def test_published_numbers_stand_apart():
 def test_bootstrap_against_known_values():
     rng = np.random.default_rng(3)
     d = rng.normal(-0.2, 1.0, 4000)
-    found = table.paired_bootstrap(d)
+    found = paired.paired_bootstrap(d)
     assert found["difference"] == pytest.approx(d.mean())
     assert (found["high"] - found["low"]) == pytest.approx(2 * 1.96 * d.std() / math.sqrt(4000), rel=0.06)
-    assert found == table.paired_bootstrap(d) != table.paired_bootstrap(d, seed=1)
-    none = table.paired_bootstrap(np.tile([1.0, -1.0], 500))
+    assert found == paired.paired_bootstrap(d) != paired.paired_bootstrap(d, seed=1)
+    none = paired.paired_bootstrap(np.tile([1.0, -1.0], 500))
     assert none["low"] < 0 < none["high"] and none["p"] > 0.4
 
 
