@@ -7,12 +7,16 @@ __all__ = ['FAMILIES', 'anion_families', 'element_family', 'amount_patterns', 'm
 
 # %% ../../nbs/09_cecv/05_members.ipynb #93da3c80
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from . import THRESHOLDS, Environments
 from .clusters import cluster_labels
 from ..composition import ATOMIC_NUMBER, Compositions
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # %% ../../nbs/09_cecv/05_members.ipynb #85169b0d
 FAMILIES = {"F": "fluoride", "O": "oxide", "Cl": "chloride", "N": "nitride", "Br": "bromide", "I": "iodide",
@@ -59,7 +63,7 @@ def membership(env: Environments,
                layer: str = "output",
                threshold: float = 0.2,
                alignment: str = "amount",
-              ):  # pandas DataFrame: n_elements, compounds, leader, family, share, members
+              ) -> "pd.DataFrame":  # pandas DataFrame: n_elements, compounds, leader, family, share, members
     "Tabulate the clusters of one element; raises `InputError` if it does not occur."
     import pandas as pd
     group = env.group(element, layer, alignment)
@@ -84,7 +88,7 @@ def agreement(env: Environments,
               element: str = "Si",
               layer: str = "output",
               thresholds: Sequence[float] = THRESHOLDS,
-             ):  # pandas DataFrame: threshold, anion, amounts
+             ) -> "pd.DataFrame":  # pandas DataFrame: threshold, anion, amounts
     "Measure how far the clusters of one element follow anion families and amount patterns."
     import pandas as pd
     group, table = env.group(element, layer), []
