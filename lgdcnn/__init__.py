@@ -14,6 +14,7 @@ _HOME = {"LGDCNNRegressor": "estimators.regressor", "LGDCNNClassifier": "estimat
          "FusedRegressor": "fusion.fused", "FusedClassifier": "fusion.fused",
          "load_dataset": "data.datasets", "list_datasets": "data.datasets",
          "Applicability": "trust.applicability", "CrossConformal": "trust.conformal",
+         "pretrained": "properties.shipped",
          "parse_formula": "composition", "FormulaError": "composition", "InputError": "config"}
 _MODULES = ("applicability", "baselines", "cecv", "classifier", "composition", "config", "conformal", "datasets",
             "elements", "estimator", "explanation", "figures", "fused", "fusion", "manifest", "members", "models", "plots",

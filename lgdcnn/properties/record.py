@@ -45,12 +45,14 @@ def calibrated(network, scale: Standard, wanted: list[Property], train: Property
     return replace(model, multiples=np.stack([multiples(s) for s in found]))
 
 # %% ../../nbs/08_properties/04_record.ipynb #5ce27503
-def tested(model: Pretrained, sets: Mapping[str, ArraySet], coverage: float = 0.9) -> dict[str, dict]:  # property to facts
+def tested(model: Pretrained, sets: Mapping[str, ArraySet], coverage: float = 0.9,
+           most: int | None = None,  # test rows of each set to judge on; all by default
+          ) -> dict[str, dict]:  # property to facts
     "Judge all properties on the test rows of their own sets."
     found = {}
     for p in model.wanted:
         s = sets[p.dataset]
-        rows = s.splits[0].test
+        rows = s.splits[0].test[:most]
         j, y = model.wanted.index(p), s.target[rows]
         mean, spread = model.raw(s.compositions[rows])
         reach = model.multiples[j, round(100 * coverage) - 1] * spread[:, j]

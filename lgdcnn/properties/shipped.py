@@ -114,10 +114,11 @@ class Pretrained:
                           f"error: {'; '.join(said)}", UnseenWarning, stacklevel=3)
 
     def properties(self):  # DataFrame: a row for each property
-        "List what is known of each property: unit, source, rows, test error, width of the intervals."
+        "List what is known of each property: unit, source, rows, test error, width of intervals, licence of the data."
         import pandas as pd
         rows = [{"property": p.name, "quantity": p.quantity, "unit": p.unit, "source": p.dataset}
-                | self.facts.get(p.name, {}) for p in self.wanted]
+                | self.facts.get(p.name, {}) | {"licence": p.card.licence, "citation": p.card.citation}
+                for p in self.wanted]
         return pd.DataFrame(rows)
 
 def _read(formulas) -> Compositions:

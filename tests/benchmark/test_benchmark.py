@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from lgdcnn.benchmark import plan, runs
+from lgdcnn.benchmark import worker as benchmark
 from lgdcnn.benchmark.results import Cell, Predictions
 from lgdcnn.benchmark.store import ResultStore
-from lgdcnn.benchmark.worker import plan, runs
-from lgdcnn.benchmark.worker import worker as benchmark
 from lgdcnn.cli.benchmark import benchmark as commands
 from lgdcnn.comparison import against, table
 from lgdcnn.composition import featurize
 from lgdcnn.config import MODELS, PROTOCOLS, InputError
 from lgdcnn.data.packing import ArraySet, write_pack
 from lgdcnn.data.splits import Split
-from lgdcnn.training.loop import device
+from lgdcnn.training import device
 
 FORMULAS = [a + b for a in ("Li", "Na", "K", "Rb", "Cs") for b in ("F", "Cl", "Br", "I")] + ["Si", "Ge", "C", "Sn"]
 
@@ -55,8 +55,8 @@ import os, random, signal, sys, time
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from lgdcnn.benchmark.worker import worker as benchmark
-from lgdcnn.benchmark.worker import runs
+from lgdcnn.benchmark import worker as benchmark
+from lgdcnn.benchmark import runs
 from lgdcnn.config import MODELS, PROTOCOLS
 from lgdcnn.benchmark.results import Cell, Predictions
 from lgdcnn.benchmark.store import ResultStore
@@ -118,7 +118,7 @@ def test_the_worker_needs_only_torch_and_numpy(pack, tmp_path):
 import sys
 for name in ("pandas", "pymatgen", "sklearn", "scipy", "matplotlib", "seaborn", "fastcore", "safetensors", "pyarrow", "tqdm", "click"):
     sys.modules[name] = None
-from lgdcnn.benchmark.worker import worker as benchmark
+from lgdcnn.benchmark import worker as benchmark
 from lgdcnn.config import MODELS, PROTOCOLS
 MODELS["lstm"] = MODELS["lstm"].replace(d_model=16)
 PROTOCOLS["fast"] = PROTOCOLS["fast"].replace(epochs=1)

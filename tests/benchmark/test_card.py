@@ -10,15 +10,16 @@ import torch
 from click.testing import CliRunner
 from test_benchmark import tiny_set
 
+from lgdcnn.benchmark import card, plan, runs
+from lgdcnn.benchmark import worker as benchmark
 from lgdcnn.benchmark.results import Cell
 from lgdcnn.benchmark.store import ResultStore
-from lgdcnn.benchmark.worker import card, plan, runs
-from lgdcnn.benchmark.worker import worker as benchmark
 from lgdcnn.cli.benchmark import benchmark as commands
 from lgdcnn.config import MODELS, PROTOCOLS, InputError
 from lgdcnn.data.parts import SHARES, TEST_SHARE, divide_rows, part_name, part_set
 from lgdcnn.networks.saved import load_network
-from lgdcnn.training.loop import device, predict
+from lgdcnn.training import device
+from lgdcnn.training.loop import predict
 
 CPU = torch.device("cpu")
 

@@ -15,14 +15,14 @@ import pytest
 import torch
 from test_benchmark import tiny_set
 
+from lgdcnn.benchmark import supervisor as workers
+from lgdcnn.benchmark import worker as benchmark
 from lgdcnn.benchmark.results import Cell
 from lgdcnn.benchmark.store import ResultStore, merge
 from lgdcnn.benchmark.supervisor import Supervisor, run_workers
-from lgdcnn.benchmark.worker import supervisor as workers
-from lgdcnn.benchmark.worker import worker as benchmark
 from lgdcnn.config import MODELS, PROTOCOLS, InputError
 from lgdcnn.data.packing import load_pack, write_pack
-from lgdcnn.training.loop import device
+from lgdcnn.training import device
 
 SMALL = {"models": {"lstm": {"d_model": 16}}, "protocols": {"fast": {"epochs": 60, "batch_size": 7}, "brief": {"epochs": 300, "batch_size": 7}}}
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="kills processes")

@@ -13,7 +13,7 @@ from lgdcnn.cli.cecv import command, read_formulas
 from lgdcnn.composition import ATOMIC_NUMBER, featurize
 from lgdcnn.config import MODELS, InputError
 from lgdcnn.estimators.regressor import LGDCNNRegressor
-from lgdcnn.plots.style import cecv as cecv_plots
+from lgdcnn.plots import cecv as cecv_plots
 from lgdcnn.studies import cecv_of_networks as cecv_comparison
 
 

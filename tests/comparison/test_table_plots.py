@@ -25,8 +25,8 @@ from lgdcnn.comparison.views import (  # noqa: E402
 )
 from lgdcnn.config import InputError  # noqa: E402
 from lgdcnn.data.published import published  # noqa: E402
+from lgdcnn.plots import table as table_plots  # noqa: E402
 from lgdcnn.plots.figures import folders, list_figures  # noqa: E402
-from lgdcnn.plots.style import table as table_plots  # noqa: E402
 
 BULK, STEELS = "aflow__ael_bulk_modulus_vrh", "matbench_steels"
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lgdcnn.benchmark import plan, runs
 from lgdcnn.benchmark.results import Cell
-from lgdcnn.benchmark.worker import plan, runs
 from lgdcnn.config import InputError
 from lgdcnn.estimators import trees
 from lgdcnn.estimators.trees import TREES, Trees

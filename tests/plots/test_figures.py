@@ -18,8 +18,8 @@ from lgdcnn import InputError
 from lgdcnn.cli import figures as cli_figures
 from lgdcnn.cli import main
 from lgdcnn.places import package_folder
+from lgdcnn.plots import figures, manifest
 from lgdcnn.plots.figures import figure_state, is_current, list_figures, make_figures, read_figure
-from lgdcnn.plots.style import figures, manifest
 
 
 @pytest.fixture
@@ -176,7 +176,7 @@ def test_a_changed_module_in_a_folder_of_the_package_is_noticed(tmp_path, monkey
     assert used("from lgdcnn.plots.style.deep.lines import a") == splits | {"plots/style.py", "plots/deep/lines.py"}
     assert used("from lgdcnn import cecv") == used("from lgdcnn.cecv.order import first") == order
     (tmp_path / "nested").mkdir()
-    path = notebook(tmp_path / "nested", ("# A figure", []), (PARAMETERS, ["parameters"]), ("from lgdcnn.plots.style import style", []), name="fig97")
+    path = notebook(tmp_path / "nested", ("# A figure", []), (PARAMETERS, ["parameters"]), ("from lgdcnn.plots import style", []), name="fig97")
     figure = manifest.list_figures(tmp_path)["fig97"]
     assert figure.path == path, "a notebook in a folder is one of the figures"
     manifest.enter(figure, results, output, [])
@@ -280,7 +280,7 @@ def test_a_damaged_manifest_is_set_aside_and_rebuilt(tmp_path, monkeypatch, text
 ENTER = """
 import sys
 from pathlib import Path
-from lgdcnn.plots.style import manifest
+from lgdcnn.plots import manifest
 from lgdcnn.plots.manifest import FigureNotebook
 sources = {"notebook": "", "package": "", "settings": "", "inputs": {}}
 manifest.fingerprint, manifest.drawn_files = lambda *_: sources, lambda *_: {}
@@ -302,7 +302,7 @@ def test_processes_that_share_a_folder_lose_no_entry(tmp_path):
 DRAW = """
 import sys
 from pathlib import Path
-from lgdcnn.plots.style import figures
+from lgdcnn.plots import figures
 figures.list_figures = lambda: {"fig97": figures.read_figure(Path(sys.argv[1]) / "fig97.ipynb")}
 list(figures.make_figures(results=sys.argv[1], output=sys.argv[1] + "/out", jobs=1))
 """

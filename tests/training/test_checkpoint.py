@@ -13,9 +13,9 @@ from lgdcnn.composition import featurize
 from lgdcnn.config import MODELS, PROTOCOLS, InputError
 from lgdcnn.networks.layers import CompositionTensors
 from lgdcnn.networks.models import build_model
+from lgdcnn.training import loop as training
 from lgdcnn.training.checkpoint import Interrupt, fingerprint, flatten, nest, read_checkpoint, write_checkpoint
 from lgdcnn.training.loop import Rows, Run, TrainingError, fit_network
-from lgdcnn.training.loop import loop as training
 
 TINY = MODELS["l-g-dcnn"].replace(d_model=16, conv_width=16, n_units=1)
 FAST = PROTOCOLS["fast"].replace(epochs=4, batch_size=8)

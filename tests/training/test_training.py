@@ -7,9 +7,9 @@ from lgdcnn.composition import featurize
 from lgdcnn.config import MODELS, PROTOCOLS, InputError
 from lgdcnn.networks.layers import CompositionTensors
 from lgdcnn.networks.models import build_model
+from lgdcnn.training import loop as training
 from lgdcnn.training.device import resolve_device, resolve_precision
 from lgdcnn.training.loop import Rows, TrainingError, epoch_batches, fit_network, mean_absolute_error, predict
-from lgdcnn.training.loop import loop as training
 from lgdcnn.training.losses import LOSSES, METRICS
 from lgdcnn.training.optim import learning_rate
 

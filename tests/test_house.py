@@ -1,0 +1,426 @@
+"""The house keeps its order: small rooms, few in a chapter, public names explained, private ones at home.
+
+Each rule is a function of a folder that lists what breaks it. It is tried three times: on the house itself, on a made-up
+house where one thing is wrong, and on an empty folder, where a rule that finds nothing to look at says so.
+"""
+import ast
+import json
+import re
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+ROOMS, LINES, FUNCTION_LINES = 10, 300, 40  # at most, in a chapter, a module and a function
+
+# What breaks a rule today. A list here may only become shorter: what is mended must be struck off.
+KNOWN = {
+    "bare_headings": {
+        "02_data/03_packing.ipynb: A set as arrays",
+        "02_data/04_fetching.ipynb: To the byte",
+        "02_data/06_tables.ipynb: Lists of formulas and targets",
+        "02_data/09_datasets.ipynb: One door",
+        "04_training/01_losses.ipynb: Metrics",
+        "04_training/09_metrics.ipynb: Metrics of a part",
+        "05_trust/02_uncertainty.ipynb: All of it",
+        "05_trust/02_uncertainty.ipynb: What comes in",
+        "05_trust/05_response.ipynb: The response of a system",
+        "06_estimators/02_extra.ipynb: Reading a table",
+        "06_estimators/02_extra.ipynb: Standardised on the training rows",
+        "06_estimators/04_files.ipynb: Writing",
+        "06_estimators/05_base.ipynb: Asking the networks",
+        "06_estimators/05_base.ipynb: Parameters",
+        "06_estimators/06_regressor.ipynb: From a file",
+        "06_estimators/09_baselines.ipynb: A guess",
+        "07_fusion/01_joined.ipynb: A text as a tensor",
+        "10_benchmark/04_plan.ipynb: Budgets",
+        "10_benchmark/06_runs.ipynb: From a fit to a row",
+        "10_benchmark/07_worker.ipynb: Where data and results are",
+        "10_benchmark/09_card.ipynb: The command",
+        "11_comparison/01_paired.ipynb: In words",
+        "11_comparison/06_evidence.ipynb: A line for each cell, a sample of its rows",
+        "11_comparison/07_views.ipynb: Errors by number of elements",
+        "11_comparison/07_views.ipynb: Measured over published",
+        "11_comparison/08_standing.ipynb: Lines that know what they were made from",
+        "11_comparison/09_fused_rows.ipynb: The row",
+        "13_plots/01_style.ipynb: Style",
+        "13_plots/03_trust.ipynb: Attention",
+        "13_plots/06_table.ipynb: Errors by number of elements",
+        "13_plots/06_table.ipynb: Ratios, sorted",
+        "14_cli/03_datasets.ipynb: fetch",
+        "14_cli/03_datasets.ipynb: list",
+        "14_cli/03_datasets.ipynb: pack",
+        "14_cli/04_cecv.ipynb: The command",
+        "14_cli/05_benchmark.ipynb: Merging",
+        "14_cli/05_benchmark.ipynb: Running",
+        "14_cli/05_benchmark.ipynb: To the board",
+        "14_cli/06_predict.ipynb: In parts",
+        "14_cli/07_plot.ipynb: Drawing",
+        "14_cli/07_plot.ipynb: The command",
+        "14_cli/08_properties.ipynb: Columns for a table"},
+    "long_modules": {
+        *"""
+        benchmark.card benchmark.supervisor cli.__init__ estimators.base
+        """.split()},
+    "undocumented": {
+        *"""
+        benchmark.claims.Claims.path benchmark.supervisor.Report.code benchmark.supervisor.Report.set_aside
+        benchmark.worker.Outcome.skip cli.__init__.Separator.convert composition.Compositions.n_elements
+        data.reading.TableReader.places estimators.baselines.ElemNet.fit estimators.baselines.ElemNet.predict
+        estimators.baselines.FeatureModel.fit estimators.baselines.FeatureModel.predict estimators.baselines.Mean.fit
+        estimators.baselines.Mean.predict estimators.baselines.NearestNeighbour.fit estimators.trees.Trees.fit
+        estimators.trees.Trees.predict
+        networks.elemnet.ElemNet.forward networks.layers.Attention.forward networks.layers.DCNN.forward
+        networks.layers.ElementConv.forward networks.layers.Embedder.forward networks.layers.FractionEncoding.forward
+        networks.layers.GRU networks.layers.Head.forward networks.layers.LSTM networks.layers.Recurrent.forward
+        networks.layers.ResidualUnit.forward networks.layers.SmoothFraction.forward
+        networks.models.CompositionNetwork.forward networks.peers.AttentionHead.forward
+        networks.peers.ChannelEmbedder.forward networks.peers.Dropout.forward networks.peers.Dropout.get_extra_state
+        networks.peers.Dropout.set_extra_state networks.peers.MessagePassing.forward networks.peers.Residual.forward
+        networks.peers.ResidualNetwork.forward networks.peers.SelfAttention.forward
+        networks.peers.WeightedAttention.forward plots.manifest.FigureNotebook.inputs
+        plots.manifest.FigureNotebook.name properties.table.Property.card properties.table.Property.unit
+        studies.cecv_of_networks.ComparisonPlan.file_name training.speed.PlainNetwork.forward
+        """.split()},
+    "untyped": {
+        *"""
+        benchmark.card.agreement benchmark.plan.cells benchmark.plan.make_plan benchmark.provenance.provenance
+        benchmark.results.example_row benchmark.supervisor.Supervisor.gone benchmark.supervisor.Supervisor.hear
+        benchmark.worker.plan_of cecv.__init__.compute cecv.__init__.environments cecv.__init__.sweep
+        cecv.__init__.to_frame cecv.clusters.entries cecv.members.agreement cecv.members.membership
+        cecv.order.order_table cli.__init__.Separator.convert cli.__init__.check_out cli.__init__.completion
+        cli.__init__.demo cli.__init__.in_file cli.__init__.naming_lines cli.__init__.out_file cli.__init__.train
+        cli.benchmark.card cli.benchmark.fuse cli.benchmark.matbench_export cli.benchmark.merge cli.benchmark.plan
+        cli.benchmark.predictions cli.benchmark.run cli.benchmark.speed cli.benchmark.status cli.benchmark.table
+        cli.cecv.as_text cli.cecv.command cli.figures.figures cli.plot.plot cli.predict.predict
+        cli.properties.properties config.Config.from_dict config.Config.replace data.datasets.Dataset.duplicates
+        data.datasets.Dataset.part data.datasets.from_frame data.packing.check_unfolded
+        data.reading.TableReader.places data.reading.TableReader.table data.reading.refusals data.reading.source_of
+        data.splits.matbench_splits data.splits.split_by_composition data.tables.as_number data.tables.check_labels
+        data.tables.check_target_table data.tables.check_weights data.tables.column data.tables.numbered_table
+        data.tables.read_table errors.choose errors.quoted estimators.base.embed estimators.base.embed_layers
+        estimators.base.fit estimators.base.load estimators.baselines.ElemNet.fit estimators.baselines.ElemNet.predict
+        estimators.baselines.FeatureModel.fit estimators.baselines.FeatureModel.predict estimators.baselines.Mean.fit
+        estimators.baselines.Mean.predict estimators.baselines.NearestNeighbour.fit
+        estimators.classifier.LGDCNNClassifier.decision_function estimators.classifier.LGDCNNClassifier.predict
+        estimators.classifier.LGDCNNClassifier.predict_proba
+        estimators.extra.read_inputs estimators.files.refusing estimators.files.restore estimators.heldout.hold_out
+        estimators.regressor.LGDCNNRegressor.score estimators.regressor.NumberPredictions.predict
+        estimators.regressor.NumberPredictions.predict_interval estimators.trees.Trees.fit
+        estimators.trees.Trees.predict estimators.trees.read_booster
+        formulas.formula_list formulas.is_missing
+        fusion.mixture.Fusion.inputs fusion.mixture.Fusion.predict fusion.mixture.cross_fitted
+        fusion.mixture.laplace_cdf fusion.mixture.laplace_quantile fusion.mixture.mixture_median
+        fusion.mixture.mixture_std fusion.mixture.row_parts plots.ablation.ablation_plot
+        plots.architecture.draw_network plots.architecture.parts plots.cecv.curves plots.cecv.epoch_curves
+        plots.cecv.layer_profile plots.cecv.leader_maps plots.cecv.matrix_map plots.cecv.order_band
+        plots.cecv.periodic_map plots.figures.finish plots.maps.map_plot plots.maps.spread_curves
+        plots.style.cecv_curves plots.style.learning_curves plots.style.parity plots.style.reliability
+        plots.style.save_figure plots.table.blend_plot plots.table.coverage_plot plots.table.dense_parity
+        plots.table.elements_plot plots.table.ratio_plot plots.table.relative_heatmap plots.trust.attention_plot
+        plots.trust.contribution_plot plots.trust.distance_plot plots.trust.reliability_plot plots.trust.response_plot
+        plots.trust.ternary_plot properties.multitask.calibration_rows properties.multitask.training_rows
+        properties.record.calibrated properties.shipped.Pretrained.predict
+        properties.shipped.Pretrained.predict_interval properties.shipped.Pretrained.properties
+        properties.shipped.Pretrained.raw properties.shipped.Pretrained.unseen properties.table.Property.back
+        properties.table.Property.forth studies.cecv_by_epoch.train_and_watch studies.cecv_of_networks.compare_order
+        studies.cecv_of_networks.measure studies.cecv_of_networks.published_curves
+        studies.cecv_of_networks.run_comparison studies.padding.check_plan studies.records.difference_over_seeds
+        studies.sample_efficiency.read_errors training.checkpoint.kept training.device.autocast training.loop.Run.loss
+        training.one_shape.one_shape training.optim.LAMB.step training.speed.fast_prediction
+        training.speed.fast_training training.speed.plain_prediction training.speed.plain_training
+        training.trained.standardisation training.trained.train_network trust.applicability.Applicability.fit
+        trust.applicability.by_distance trust.applicability.check trust.applicability.distance
+        trust.applicability.flag trust.applicability.trace_elements trust.applicability.unknown_elements
+        trust.conformal.CrossConformal.fit trust.conformal.CrossConformal.predict
+        trust.conformal.CrossConformal.predict_interval trust.conformal.claimed trust.conformal.composition_folds
+        trust.explanation.attention_weights trust.explanation.contributions trust.explanation.element_profile
+        trust.explanation.occlusion trust.response.jumps trust.response.response trust.response.vary
+        trust.uncertainty.claimed_level trust.uncertainty.coverage_error trust.uncertainty.crps_laplace
+        trust.uncertainty.interval_score trust.uncertainty.judge trust.uncertainty.miscalibration_area
+        trust.uncertainty.ranking trust.uncertainty.reliability
+        """.split()},
+    "private_imports": {
+        "benchmark.card: training.loop._take_step",
+        "studies.records: estimators.base._as_config"},
+}
+
+
+def some(things: list) -> list:
+    "Refuse an empty list: a rule that looks at nothing is always kept."
+    assert things, "nothing to look at: was a folder renamed?"
+    return things
+
+
+# notebooks
+
+def chapters(nbs: Path) -> list[Path]: return some([p for p in sorted(nbs.glob("[0-9][0-9]_*")) if p.is_dir()])
+
+
+def rooms(chapter: Path) -> list[Path]: return some(sorted(chapter.glob("*.ipynb")))
+
+
+def cells(book: Path) -> list[tuple[str, str]]:  # kind and source of each
+    return [(c["cell_type"], "".join(c["source"])) for c in json.loads(book.read_text(encoding="utf-8"))["cells"]]
+
+
+def too_many_rooms(root: Path) -> set[str]:
+    return {c.name for c in chapters(root / "nbs") if len(rooms(c)) > ROOMS}
+
+
+def wrong_numbers(root: Path) -> set[str]:
+    "Name folders and notebooks whose numbers do not run 01, 02, 03 and so on."
+    shelves = [chapters(root / "nbs"), *(rooms(c) for c in chapters(root / "nbs"))]
+    return {p.relative_to(root / "nbs").as_posix() for shelf in shelves for k, p in enumerate(shelf, 1) if p.name[:3] != f"{k:02}_"}
+
+
+def bare_headings(root: Path) -> set[str]:
+    "Name headings after which code comes before a sentence."
+    found, count = set(), 0
+    for book in (b for c in chapters(root / "nbs") for b in rooms(c)):
+        open_heading = ""
+        for kind, text in cells(book):
+            if kind == "code":
+                if open_heading and not re.match(r"#\| *(hide|default_exp)\b", text):
+                    found.add(f"{book.relative_to(root / 'nbs').as_posix()}: {open_heading}")
+                    open_heading = ""
+                continue
+            for line in re.sub(r"(?s)```.*?```|\$\$.*?\$\$", "", text).splitlines():
+                if re.match(r"#+ ", line): open_heading, count = line.lstrip("# "), count + 1
+                elif len(re.findall(r"[^\W\d_]{2,}", line)) > 2 and not line.startswith("|"): open_heading = ""
+    some([None] * count)
+    return found
+
+
+def prose_of(book: Path) -> str: return "\n".join(text for kind, text in cells(book) if kind == "markdown")
+
+
+def dead_links(root: Path) -> set[str]:
+    "Name links in notebooks, tutorials' and figures' too, that lead to no file."
+    found, looked = set(), []
+    for book in some([p for p in sorted((root / "nbs").rglob("*.ipynb")) if ".ipynb_checkpoints" not in p.parts]):
+        for url in re.findall(r"\]\(([^)\s]+)\)", re.sub("`[^`]*`", "", prose_of(book))):
+            parts = urlsplit(url)
+            if parts.scheme or not parts.path: continue
+            looked.append(url)
+            if not (book.parent / unquote(parts.path)).exists(): found.add(f"{book.relative_to(root / 'nbs').as_posix()}: {url}")
+    some(looked)
+    return found
+
+
+# modules
+
+def modules(root: Path) -> dict[str, str]:  # source by dotted name, 'data.splits'
+    found = [p for p in sorted((root / "lgdcnn").rglob("*.py")) if p.name != "_modidx.py"]
+    return {".".join(p.relative_to(root / "lgdcnn").with_suffix("").parts): p.read_text(encoding="utf-8") for p in some(found)}
+
+
+def named(tree: ast.AST, at: str) -> list[tuple[str, ast.AST]]:
+    "List functions and classes with their dotted names, those inside others too."
+    found = []
+    for node in ast.iter_child_nodes(tree):
+        is_name = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
+        name = f"{at}.{node.name}" if is_name else at
+        found += [(name, node)] * is_name + named(node, name)
+    return found
+
+
+def is_function(node: ast.AST) -> bool: return isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+
+
+def public(source: str, module: str) -> list[tuple[str, ast.AST]]:
+    "List the public functions and classes of a module, and the public methods of those classes."
+    found = []
+    def add(body, at):
+        for node in body:
+            if isinstance(node, (ast.If, ast.Try)): add(node.body, at)
+            if not (is_function(node) or isinstance(node, ast.ClassDef)) or node.name.startswith("_"): continue
+            found.append((f"{at}.{node.name}", node))
+            if isinstance(node, ast.ClassDef): add(node.body, f"{at}.{node.name}")
+    add(ast.parse(source).body, module)
+    return found
+
+
+def long_modules(root: Path) -> set[str]:
+    return {name for name, source in modules(root).items() if len(source.splitlines()) > LINES}
+
+
+def long_functions(root: Path) -> set[str]:
+    functions = [(n, f) for m, source in modules(root).items() for n, f in named(ast.parse(source), m) if is_function(f)]
+    return {name for name, f in some(functions) if f.end_lineno - f.lineno >= FUNCTION_LINES}
+
+
+def undocumented(root: Path) -> set[str]:
+    return {name for name, node in some([p for m, s in modules(root).items() for p in public(s, m)]) if not ast.get_docstring(node)}
+
+
+def untyped(root: Path) -> set[str]:
+    "Name public functions of which a parameter, but self, or the result has no type."
+    functions = [p for m, s in modules(root).items() for p in public(s, m) if is_function(p[1])]
+    def lacks(f):
+        a = f.args
+        given = [*a.posonlyargs, *a.args, *a.kwonlyargs, *(x for x in (a.vararg, a.kwarg) if x)]
+        return not f.returns or any(not x.annotation for x in given if x.arg not in ("self", "cls"))
+    return {name for name, f in some(functions) if lacks(f)}
+
+
+def private_imports(root: Path) -> set[str]:
+    "Name private names that a module takes from another chapter, by import or through an imported module."
+    found, looked, known = set(), 0, modules(root)
+    for module, source in known.items():
+        here, tree, books = module.split(".")[:-1], ast.parse(source), {}
+        home = here[0] if here else "ground"
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.ImportFrom) or not node.level: continue
+            base, looked = here[:len(here) + 1 - node.level] + (node.module or "").split(".") * bool(node.module), looked + 1
+            for alias in node.names:
+                whole = ".".join([*base, alias.name])
+                is_module = whole in known or f"{whole}.__init__" in known
+                chapter = chapter_of(whole if is_module else ".".join(base), known)
+                if chapter == home: continue
+                if is_module: books[alias.asname or alias.name] = whole
+                elif is_private(alias.name): found.add(f"{module}: {whole}")
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in books and is_private(node.attr):
+                found.add(f"{module}: {books[node.value.id]}.{node.attr}")
+    some([None] * looked)
+    return found
+
+
+def is_private(name: str) -> bool: return name.startswith("_") and not name.startswith("__")
+
+
+def chapter_of(module: str, known: dict[str, str]) -> str:
+    "Name the folder that holds a module; those beside it are the ground floor."
+    return module.split(".")[0] if "." in module or f"{module}.__init__" in known else "ground"
+
+
+RULES = [too_many_rooms, wrong_numbers, bare_headings, dead_links, long_modules, long_functions, undocumented, untyped, private_imports]
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_the_house_keeps_the_rule(rule, root):
+    found, known = rule(root), KNOWN.get(rule.__name__, set())
+    assert not found - known, f"{rule.__name__}: {sorted(found - known)}"
+    assert not known - found, f"mended, so strike them off: {sorted(known - found)}"
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_rule_that_sees_nothing_fails(rule, tmp_path):
+    with pytest.raises(AssertionError, match="nothing to look at"): rule(tmp_path)
+    for name in ("nbs/01_a", "lgdcnn/a"): (tmp_path / name).mkdir(parents=True)
+    with pytest.raises(AssertionError, match="nothing to look at"): rule(tmp_path)
+
+
+# a made-up house, in which all is well
+
+GOOD = '''"Weigh."
+from ..places import root
+
+def weigh(x: float, *more: float) -> float:  # grams
+    "Weigh things."
+    return x
+
+class Scale:
+    "Weighs."
+    def __init__(self, spring=1): self.spring = spring
+
+    def read(self) -> float:
+        "Read the scale."
+        return _offset(self)
+
+def _offset(scale): return 0.0
+'''
+
+
+def write_book(path: Path, *pages: str):
+    "Write a notebook; what begins with a # and a blank is prose."
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kinds = ["markdown" if p.startswith("# ") else "code" for p in pages]
+    path.write_text(json.dumps({"cells": [{"cell_type": k, "source": [p]} for k, p in zip(kinds, pages, strict=True)]}))
+
+
+@pytest.fixture
+def small_house(tmp_path):
+    book = ("#| default_exp a.weigh", "# Weighing\nWith a scale, as in [the other](02_b.ipynb).", "weigh(1)")
+    for name in ("01_a/01_weigh", "01_a/02_b", "02_c/01_d"): write_book(tmp_path / f"nbs/{name}.ipynb", *book)
+    write_book(tmp_path / "nbs/02_c/01_d.ipynb", "# Two\nSee [one](../01_a/01_weigh.ipynb#weighing), [him](https://x.org/y).", "1 + 1")
+    for name, text in {"places": "_here = 1\ndef root() -> str:\n    'Where.'\n    return ''\n", "a/__init__": "", "a/weigh": GOOD,
+                       "c/__init__": "", "c/d": "from ..a.weigh import weigh\nfrom ..a import weigh as w\nw.Scale\n"}.items():
+        path = tmp_path / f"lgdcnn/{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return tmp_path
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_good_house_passes(rule, small_house):
+    assert rule(small_house) == set()
+
+
+def change(house: Path, name: str, old: str, new: str):
+    path = house / name
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+WEIGH, D = "lgdcnn/a/weigh.py", "lgdcnn/c/d.py"
+WRONG = [
+    (too_many_rooms, lambda h: [write_book(h / f"nbs/01_a/{k:02}_x.ipynb", "1") for k in range(3, 12)], "01_a"),
+    (wrong_numbers, lambda h: (h / "nbs/01_a/02_b.ipynb").rename(h / "nbs/01_a/03_b.ipynb"), "01_a/03_b.ipynb"),
+    (wrong_numbers, lambda h: (h / "nbs/02_c").rename(h / "nbs/03_c"), "03_c"),
+    (bare_headings, lambda h: write_book(h / "nbs/02_c/01_d.ipynb", "# Two\n\n$$ a = bcd + efg + hij $$", "1"), "02_c/01_d.ipynb: Two"),
+    (bare_headings, lambda h: write_book(h / "nbs/02_c/01_d.ipynb", "# Two\n\nA sentence stands here.\n\n## Three", "1"), "02_c/01_d.ipynb: Three"),
+    (dead_links, lambda h: write_book(h / "nbs/figures/f.ipynb", "# F\n[x](../01_a/01_gone.ipynb#y)"), "figures/f.ipynb: ../01_a/01_gone.ipynb#y"),
+    (long_modules, lambda h: change(h, WEIGH, "\n\n", "\n" * 300), "a.weigh"),
+    (long_functions, lambda h: change(h, WEIGH, "return x", "\n" * 39 + "    return x"), "a.weigh.weigh"),
+    (long_functions, lambda h: change(h, WEIGH, "return _off", "def inner():\n" + "\n" * 40 + "            return 1\n        return _off"), None),
+    (undocumented, lambda h: change(h, WEIGH, '"Read the scale."', "pass"), "a.weigh.Scale.read"),
+    (undocumented, lambda h: change(h, WEIGH, '"Weighs."', "pass"), "a.weigh.Scale"),
+    (untyped, lambda h: change(h, WEIGH, "*more: float", "*more"), "a.weigh.weigh"),
+    (untyped, lambda h: change(h, WEIGH, "(self) -> float", "(self)"), "a.weigh.Scale.read"),
+    (private_imports, lambda h: change(h, D, "import weigh\n", "import _offset\n"), "c.d: a.weigh._offset"),
+    (private_imports, lambda h: change(h, D, "w.Scale", "w._offset(1)"), "c.d: a.weigh._offset"),
+    (private_imports, lambda h: change(h, D, "w.Scale", "def f():\n    from ..places import _here\n"), "c.d: places._here"),
+]
+
+
+@pytest.mark.parametrize("rule, spoil, found", WRONG)
+def test_a_house_where_one_thing_is_wrong_does_not_pass(rule, spoil, found, small_house):
+    spoil(small_house)
+    assert rule(small_house) == ({found} if found else {"a.weigh.Scale.read", "a.weigh.Scale.read.inner"})
+
+
+def test_every_rule_can_fail():
+    assert {rule for rule, _, _ in WRONG} == set(RULES)
+
+
+# the tour in CONTRIBUTING.md
+
+def tour(root: Path) -> list[tuple[str, str, str, str]]:  # folder, notebook, name, and the room it comes from
+    lines = re.findall(r"(?m)^\| .*\? \| `(\w+)` \| `(\w+)` \| `(\w+)`(?:, from `([\w/]+)`)? \|$", (root / "CONTRIBUTING.md").read_text())
+    return some(lines)
+
+
+def test_four_questions_are_answered_by_names(root):
+    assert len(tour(root)) == 4
+    for folder, notebook, name, source in tour(root):
+        book = root / "nbs" / folder / f"{notebook}.ipynb"
+        assert name in code_of(book), f"{book} does not know {name}"
+        assert defines(book, name) or source, f"{book} only uses {name}: say where it is from"
+        if source: assert defines(home := root / "nbs" / f"{source}.ipynb", name), f"{home} does not define {name}"
+
+
+def code_of(book: Path) -> str: return "\n".join(text for kind, text in cells(book) if kind == "code")
+
+
+def defines(book: Path, name: str) -> bool:  # in a cell that is exported
+    return any(re.search(rf"(?m)^(def|class) {name}\b", text) for kind, text in cells(book) if re.match(r"#\| *export", text))
+
+
+def test_a_name_that_moved_away_is_missed(tmp_path):
+    write_book(tmp_path / "a.ipynb", "#| export\ndef weigh(): ...", "def shown(): ...")
+    assert defines(tmp_path / "a.ipynb", "weigh") and not defines(tmp_path / "a.ipynb", "weig") and not defines(tmp_path / "a.ipynb", "shown")
+    (tmp_path / "CONTRIBUTING.md").write_text("No tour here.")
+    with pytest.raises(AssertionError, match="nothing to look at"): tour(tmp_path)
