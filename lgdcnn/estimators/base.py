@@ -269,12 +269,12 @@ def save(self: CompositionEstimator, path: str | Path) -> Path:
 # %% ../../nbs/06_estimators/05_base.ipynb #769b5bae
 _NO_EXTRA = {"names": (), "mean": (), "std": ()}
 
-def read_elements(numbers) -> list[int] | None:  # None in files that were written before they said so
+def read_elements(numbers: object) -> list[int] | None:  # None in files that were written before they said so
     "Check the atomic numbers that a file says were trained on."
     if numbers is None or isinstance(numbers, list) and all(type(z) is int and 0 < z < 119 for z in numbers): return numbers
     raise InputError(f"its list of trained elements is not possible: {str(numbers)[:40]}")
 
-def read_fraction(value) -> float | None:  # None likewise
+def read_fraction(value: object) -> float | None:  # None likewise
     "Check the smallest fraction that a file says was trained on."
     if value is None or type(value) in (int, float) and 0 < value <= 1: return value
     raise InputError(f"its smallest trained fraction is not possible: {str(value)[:40]}")
