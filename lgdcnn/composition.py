@@ -41,6 +41,7 @@ class Compositions:
 
     @property
     def n_elements(self) -> np.ndarray:  # (N,) number of elements of each formula
+        "Count the elements of each formula."
         return np.diff(self.offsets)
 
     def __getitem__(self, index) -> "Compositions":

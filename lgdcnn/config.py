@@ -12,6 +12,7 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass
+from typing import Self
 
 from .errors import InputError, RowError, choose, listed, quoted
 from .places import cache_path, repo_root, settings
@@ -36,14 +37,14 @@ class Config:
         return {k: v for k, v in self.to_dict().items() if k not in self.later or v != plain[k]}
 
     @classmethod
-    def from_dict(cls, d: dict):  # an instance of the class
+    def from_dict(cls, d: dict) -> Self:  # an instance of the class
         "Build from `to_dict`'s output; raises `InputError` for fields this version does not know."
         known = {f.name for f in dataclasses.fields(cls)}
         if unknown := sorted(set(d) - known):
             raise InputError(f"{cls.__name__} has no field {', '.join(unknown)}: was it written by a newer version?")
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in d.items()})
 
-    def replace(self, **changes):  # a copy with `changes` applied and checked
+    def replace(self, **changes: object) -> Self:  # a copy with `changes` applied and checked
         "Return a copy with some fields changed."
         return dataclasses.replace(self, **changes)
 

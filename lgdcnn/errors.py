@@ -8,6 +8,7 @@ __all__ = ['InputError', 'quoted', 'listed', 'RowError', 'choose']
 # %% ../nbs/01_ground/01_errors.ipynb #a7761f80
 import itertools
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 # %% ../nbs/01_ground/01_errors.ipynb #7abc3f59
 class InputError(ValueError):
@@ -16,7 +17,7 @@ class InputError(ValueError):
 # %% ../nbs/01_ground/01_errors.ipynb #3ee6a448
 _QUOTED = 80  # characters of a value that a message holds at most
 
-def quoted(value,  # anything, a scalar of numpy included
+def quoted(value: object,  # anything, a scalar of numpy included
            most: int = _QUOTED,  # characters
           ) -> str:
     "Show a value in a message, cut at `most` characters."
@@ -61,7 +62,7 @@ class RowError(InputError):
 def choose(name: str,  # the key asked for
            registry: dict,  # the known names and their values
            what: str,  # what the names stand for, in the message
-          ):  # the value stored under `name`
+          ) -> Any:  # the value stored under `name`
     "Look `name` up in `registry`; raises `InputError` naming the known keys."
     if name in registry: return registry[name]
     import difflib

@@ -40,7 +40,7 @@ MOST_FAULTS = 1000  # bad rows after which no more are looked for
 
 class FormulaError(InputError):
     "Refuse a formula: names the formula, the position, the reason and, in a list, the row, and other rows like it."
-    def __init__(self, formula, position: int, reason: str, row: int | None = None,
+    def __init__(self, formula: object, position: int, reason: str, row: int | None = None,
                  others: Sequence["FormulaError"] = (),  # the further rows of the list that cannot be read
                  line_of: Callable[[int], int] | None = None):  # turns a row into the line of a file
         self.formula, self.position, self.reason, self.row, self.others = formula, position, reason, row, tuple(others)
@@ -193,7 +193,7 @@ def _read_tokens(text: str) -> tuple[dict[str, int], int]:
     return whole.amounts, whole.power
 
 # %% ../nbs/01_ground/06_formulas.ipynb #8d1c45a7
-def is_missing(value,  # a cell of a table
+def is_missing(value: object,  # a cell of a table
               ) -> bool:
     "Tell whether a value is None, NaN, masked, or pandas' word for it."
     words = ("NoneType", "NAType", "NaTType", "MaskedConstant")
@@ -246,7 +246,7 @@ def written(mapping: Mapping,  # element, or its symbol, to amount
     return "".join(parts)
 
 # %% ../nbs/01_ground/06_formulas.ipynb #ce21e030
-def formula_list(formulas,  # a list, array or Series; one formula, or one composition, counts as a list of one
+def formula_list(formulas: Iterable[str | Mapping] | str | Mapping,  # one formula, or composition, is a list of one
                 ) -> list:  # of texts, and of what is none and will be refused
     "Return formulas as a list, compositions written as formulas; raises `InputError` for what has no order or is a table."
     if getattr(formulas, "ndim", 1) == 0 and hasattr(formulas, "item"): formulas = formulas.item()  # a lone value of numpy

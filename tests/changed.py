@@ -56,6 +56,6 @@ def tests_of(modules: set[str], root: Path) -> set[str]:
         for chapter, names in re.findall(r"from lgdcnn\.([\w.]+) import ([^\n#]+)", text):
             imported |= {f"{chapter}.{name}" for name in re.findall(r"\w+", names)}
         for names in re.findall(r"from lgdcnn import ([^\n#]+)", text):
-            imported |= {lgdcnn._HOME.get(name, name) for name in re.findall(r"\w+", names)}
+            imported |= {lgdcnn.HOMES.get(name, name) for name in re.findall(r"\w+", names)}
         if imported & modules: found.add(path.name)
     return found

@@ -11,7 +11,7 @@ import numpy as np
 from ..config import InputError
 
 # %% ../../nbs/09_cecv/01_clusters.ipynb #08c97c27
-def entries(matrices) -> np.ndarray:  # (m, entries)
+def entries(matrices: np.ndarray) -> np.ndarray:  # (m, entries)
     "Flatten matrices to the entries that differ between compounds; raises `InputError` for other shapes or NaN."
     r = np.asarray(matrices, dtype=np.float64)
     if r.ndim != 3 or r.shape[1] != r.shape[2]:

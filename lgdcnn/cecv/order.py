@@ -7,12 +7,16 @@ __all__ = ['random_orders', 'count_complete', 'covering_bounds', 'order_table']
 
 # %% ../../nbs/09_cecv/04_order.ipynb #119d5301
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from . import THRESHOLDS
 from .clusters import count_clusters, entries
 from ..config import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # %% ../../nbs/09_cecv/04_order.ipynb #1de65f9c
 def random_orders(group: dict,  # from `Environments.group`
@@ -76,7 +80,7 @@ def order_table(group: dict,  # from `Environments.group`
                 thresholds: Sequence[float] = THRESHOLDS,  # ascending
                 n_orders: int = 200,
                 seed: int = 0,
-               ):  # pandas DataFrame, a row per threshold
+               ) -> "pd.DataFrame":  # pandas DataFrame, a row per threshold
     "Tabulate the count in row order, its band over random orders, and the bounds."
     import pandas as pd
     counts = random_orders(group, thresholds, n_orders, seed)

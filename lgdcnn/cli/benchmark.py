@@ -33,8 +33,8 @@ _results = click.option("--results", type=click.Path(path_type=Path), help="Fold
 # %% ../../nbs/14_cli/05_benchmark.ipynb #dd4d3b5e
 def _echo(records: list[dict], form: str) -> None:
     "Print records as text, csv or json."
-    from lgdcnn.cli.datasets import _render
-    click.echo(_render(records, form) if records else "[]" if form == "json" else "nothing")
+    from lgdcnn.cli.datasets import render_records
+    click.echo(render_records(records, form) if records else "[]" if form == "json" else "nothing")
 
 def _scheduled(cells: list, device: str, budget: str, pack: Path | None, results: Path | None, form: str) -> None:
     "Print what each cell will take, where a budget ends, and what would have to be carried."
@@ -64,7 +64,7 @@ def _scheduled(cells: list, device: str, budget: str, pack: Path | None, results
 @click.option("--pack", type=click.Path(path_type=Path), help="A pack to be carried along, with --device.")
 @_results
 @_format
-def plan(form: str, device, budget, pack, results, **filters) -> None:
+def plan(form: str, device: str | None, budget: str, pack: Path | None, results: Path | None, **filters: object) -> None:
     "List the runs worth making, the most valuable first."
     from lgdcnn.benchmark.plan import make_plan
     cells = make_plan(**filters, device=device or "cpu")
@@ -88,21 +88,22 @@ def plan(form: str, device, budget, pack, results, **filters) -> None:
 @click.option("--every", default=5.0, show_default=True, help="Seconds between two lines of progress of --workers.")
 @click.option("--rehearse", type=click.Path(path_type=Path), hidden=True)
 @_results
-def run(cell, budget, device, precision, threads, pack, keep, in_parts, force, workers, every, rehearse, results,
-        **filters) -> None:
+def run(cell: tuple[str, ...], budget: str | None, device: str, precision: str, threads: int | None,
+        pack: Path | None, keep: str, in_parts: bool, force: bool, workers: int | None, every: float,
+        rehearse: Path | None, results: Path | None, **filters: object) -> None:
     "Run undone cells; safe to kill at any moment and to start several times at once."
-    from lgdcnn.benchmark.worker import _run
+    from lgdcnn.benchmark.__main__ import run_cells
     given = {"cell": cell, "budget": budget, "device": device, "precision": precision, "threads": threads, "pack": pack,
              "keep": keep, "in_parts": in_parts, "force": force, "workers": workers, "every": every, "rehearse": rehearse,
              "results": results}
-    if code := _run(given | filters, _note, click.echo): raise SystemExit(code)
+    if code := run_cells(given | filters, _note, click.echo): raise SystemExit(code)
 
 # %% ../../nbs/14_cli/05_benchmark.ipynb #d1a30006
 @benchmark.command()
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, ...")
 @click.option("--seconds", default=55.0, show_default=True, help="After which the points that are left are left out.")
 @_results
-def card(device, seconds, results) -> None:
+def card(device: str, seconds: float, results: Path | None) -> None:
     "Check that a device computes what the processor does, and measure how fast."
     from lgdcnn.benchmark.card import check_card
     if code := check_card(device, results, seconds, _note): raise SystemExit(code)
@@ -128,7 +129,7 @@ def _by_group(records: list[dict]) -> list[dict]:
 @click.option("--device", default="cpu", show_default=True, help="Project for cpu or cuda.")
 @_results
 @_format
-def status(cells: bool, device: str, results, form: str, **filters) -> None:
+def status(cells: bool, device: str, results: Path | None, form: str, **filters: object) -> None:
     "Show what is done, what is not, and what that will cost."
     from lgdcnn.benchmark.worker import results_folder
     from lgdcnn.benchmark.worker import status as look
@@ -158,7 +159,8 @@ _pack = click.option("--pack", type=click.Path(path_type=Path), help="Data from 
 @click.option("--format", "form", type=click.Choice(["text", "csv", "md", "latex"]), default="text", show_default=True)
 @_pack
 @_results
-def table(dataset, model, against, averages, form, pack, results) -> None:
+def table(dataset: tuple[str, ...], model: tuple[str, ...], against: str | None, averages: bool, form: str,
+          pack: Path | None, results: Path | None) -> None:
     "Show what was measured beside what was published."
     from lgdcnn.comparison.against import against as compare
     from lgdcnn.comparison.against import averaged
@@ -192,7 +194,8 @@ def table(dataset, model, against, averages, form, pack, results) -> None:
 @_pack
 @_results
 @_format
-def predictions(name, model, protocol, seed, pack, results, form) -> None:
+def predictions(name: str, model: str, protocol: str | None, seed: int | None, pack: Path | None,
+                results: Path | None, form: str) -> None:
     "Print formula, target, prediction, std and fold of the test rows of data set NAME."
     from lgdcnn.benchmark.worker import loader, results_folder
     from lgdcnn.benchmark.store import ResultStore
@@ -204,7 +207,7 @@ def predictions(name, model, protocol, seed, pack, results, form) -> None:
 @click.option("--dataset", multiple=True, help="Only such data sets; repeatable, globs allowed.")
 @_pack
 @_results
-def fuse(dataset, pack, results) -> None:
+def fuse(dataset: tuple[str, ...], pack: Path | None, results: Path | None) -> None:
     "Fuse networks and trees from their stored predictions into rows of their own."
     from lgdcnn.benchmark.worker import loader, results_folder
     from lgdcnn.comparison.fused_rows import fuse as make
@@ -223,7 +226,7 @@ def fuse(dataset, pack, results) -> None:
 @click.option("--seed", type=int, default=0, show_default=True)
 @_pack
 @_results
-def matbench_export(folder: Path, model, protocol, seed, pack, results) -> None:
+def matbench_export(folder: Path, model: str, protocol: str, seed: int, pack: Path | None, results: Path | None) -> None:
     "Write a Matbench v0.1 submission into FOLDER, from stored predictions of all five folds."
     from lgdcnn.benchmark.worker import loader, results_folder
     from lgdcnn.comparison.matbench import export
@@ -242,7 +245,7 @@ def matbench_export(folder: Path, model, protocol, seed, pack, results) -> None:
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True,
               help="Of our way; the plain way is fp32.")
 @_format
-def speed(rows, batch_size, n_rows, turns, device, precision, form) -> None:
+def speed(rows: tuple[str, ...], batch_size: int, n_rows: int, turns: int, device: str, precision: str, form: str) -> None:
     "Measure rows per second of training and prediction, the plain way and ours."
     from lgdcnn.training.speed import compare, peak_memory
     lines = []
@@ -256,7 +259,7 @@ def speed(rows, batch_size, n_rows, turns, device, precision, form) -> None:
 @benchmark.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @_results
-def merge(folder: Path, results) -> None:
+def merge(folder: Path, results: Path | None) -> None:
     "Bring in the results of another machine from FOLDER; where both have a cell, ours stays."
     from lgdcnn.benchmark.worker import results_folder
     from lgdcnn.benchmark.store import ResultStore

@@ -6,13 +6,18 @@
 __all__ = ['read_formulas', 'as_text', 'command']
 
 # %% ../../nbs/14_cli/04_cecv.ipynb #f74810e3
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from . import Separator, check_out, in_file, naming_lines
 from ..composition import featurize
 from ..config import InputError, choose
+
+if TYPE_CHECKING:
+    from lgdcnn.cecv import CECV
 
 # %% ../../nbs/14_cli/04_cecv.ipynb #a3d802c6
 def read_formulas(data: str,  # name of a data set, or a file
@@ -50,7 +55,7 @@ def _numbers(value: str, what: str, kind: type) -> list:
         example = "3,4,5" if kind is int else "0.05,0.1"
         raise InputError(f"{what} {value!r} is not a list of numbers like {example}") from None
 
-def as_text(results, shares: bool = False) -> str:  # lines
+def as_text(results: Sequence["CECV"], shares: bool = False) -> str:  # lines
     "Lay results out as a table: element, layer, compounds, then a column per threshold."
     head = ["element", "layer", "compounds", *(f"t={t:g}" for t in results[0].thresholds)]
     rows = [[r.element, r.layer, str(r.n_compounds), *([f"{v:.3f}" for v in r.values] if shares else map(str, r.counts))]
@@ -87,8 +92,9 @@ def _render(results, form: str, shares: bool) -> str:
 @click.option("--shares", is_flag=True, help="In text, show clusters per compound instead of clusters.")
 @click.option("--format", "form", type=click.Choice(["text", "csv", "json"]), default="text", show_default=True)
 @click.option("--device", default="auto", show_default=True)
-def command(model, data, formula, separator, part, element, layer, sizes, thresholds, alignment, similarity, legacy, shares,
-            form, device) -> None:
+def command(model: Path, data: str, formula: str | None, separator: str | None, part: str, element: str, layer: str,
+            sizes: str, thresholds: str, alignment: str, similarity: str, legacy: bool, shares: bool, form: str,
+            device: str) -> None:
     "Count the chemical environments that a saved MODEL tells apart."
     check_out("-", model, data, binary=False)
     formulas = read_formulas(data, part, formula, separator)

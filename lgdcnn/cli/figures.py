@@ -46,7 +46,8 @@ def _list(names: tuple[str, ...], results: Path | None, output: Path | None) -> 
 @click.option("--output", type=click.Path(path_type=Path), help="Folder for the figures.  [settings.ini]")
 @click.option("--force", is_flag=True, help="Draw also what is up to date.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Figures drawn at a time.  [number of cores]")
-def figures(names, only_list, results, output, force, jobs) -> None:
+def figures(names: tuple[str, ...], only_list: bool, results: Path | None, output: Path | None, force: bool,
+            jobs: int | None) -> None:
     "Draw the figures NAMES (all by default) from stored results."
     from lgdcnn.plots.figures import list_figures, make_figures
     if only_list: return _list(names, results, output)

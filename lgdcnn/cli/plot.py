@@ -18,10 +18,10 @@ def _numbers(table, name: str, missing: bool = False):  # (n,) float64
     "Return a column as numbers; raises `InputError` naming the row of a cell that is none."
     import numpy as np
 
-    from lgdcnn.data.tables import _MISSING, as_number, check_targets, column
+    from lgdcnn.data.tables import MISSING_WORDS, as_number, check_targets, column
     cells = column(table, name)
     if not missing: return check_targets(cells, len(table), name)
-    known = np.array([not (v in _MISSING or v != v) for v in cells.tolist()], dtype=bool)
+    known = np.array([not (v in MISSING_WORDS or v != v) for v in cells.tolist()], dtype=bool)
     if not known.any(): raise InputError(f"the column {quoted(name)} is empty: there is nothing to compare with")
     values = np.array([as_number(v) for v in cells], dtype=float)
     bad = np.flatnonzero(known & ~np.isfinite(values)).tolist()
@@ -52,8 +52,8 @@ def _ranked(predicted, intervals, ax=None):
     "Draw predictions from low to high, with their intervals."
     import numpy as np
 
-    from lgdcnn.plots.style import _axes, look
-    ax, order = _axes(ax), np.argsort(predicted, kind="stable")
+    from lgdcnn.plots.style import axes_for, look
+    ax, order = axes_for(ax), np.argsort(predicted, kind="stable")
     rank = np.arange(1, len(order) + 1)
     if intervals is not None: ax.vlines(rank, *intervals[order].T, color="0.75", lw=0.5, zorder=2)
     ax.plot(rank, predicted[order], "o", color=look("l-g-dcnn")["color"], markersize=2.5, zorder=3)
@@ -82,7 +82,7 @@ def _draw(measured, predicted, intervals, name: str | None, unit: str):  # matpl
         help="The picture: .png, .pdf or .svg; - is standard output.")
 @click.option("--target", help="Column of measured values.  ['target', if there is one]")
 @click.option("--unit", default="", help="Unit of the values, for the axes.")
-def plot(predicted, out, target, unit) -> None:
+def plot(predicted: Path, out: Path, target: str | None, unit: str) -> None:
     "Draw the table PREDICTED that `lgdcnn predict --csv` wrote: against measured values, or in order."
     check_out(out, predicted)
     ending = ".png" if str(out) == "-" else out.suffix.lower()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import click
 
-from . import _note
+from . import tell
 from ..config import InputError
 
 # %% ../../nbs/14_cli/08_properties.ipynb #d65cdf86
@@ -37,7 +37,7 @@ def _intervals(model, c, wanted: tuple[str, ...], coverage: float) -> dict[str, 
         warnings.simplefilter("ignore")
         found = model.predict_interval(c, list(wanted), coverage, strict=False)
     if lacking := [name for name, ends in found.items() if len(ends) and ends[0, 0] != ends[0, 0]]:
-        _note(f"note: too few rows calibrated {', '.join(lacking)} for a coverage of {coverage:g}: no intervals")
+        tell(f"note: too few rows calibrated {', '.join(lacking)} for a coverage of {coverage:g}: no intervals")
     return {name: [(None, None)] * len(ends) if name in lacking else ends.tolist() for name, ends in found.items()}
 
 def _cell(value) -> str:
@@ -74,34 +74,34 @@ def _wide(model, formulas: list[str], wanted: tuple[str, ...], coverage: float):
 def predict_properties(wanted: tuple[str, ...], formulas: tuple[str, ...], csv: Path | None, coverage: float,
                        form: str | None, out: Path | None, table_options: dict) -> None:
     "Answer `lgdcnn predict --property`."
-    from lgdcnn.cli.predict import _writing
+    from lgdcnn.cli.predict import writing
     from lgdcnn.properties.shipped import UnseenWarning, pretrained
     from lgdcnn.properties.table import named
     if bool(formulas) == bool(csv): raise InputError("give formulas as arguments, or a table with --csv, one of the two")
     named(wanted)  # a slip is told before the model is read
     model = pretrained()
     form = form or ("csv" if out else "text")
-    with warnings.catch_warnings(record=True) as told, _writing(out if out and str(out) != "-" else None) as write:
+    with warnings.catch_warnings(record=True) as told, writing(out if out and str(out) != "-" else None) as write:
         warnings.simplefilter("always", UnseenWarning)
         if formulas: write(_laid_out(_lines(model, formulas, wanted, coverage), form))
         else: _write_table(write, model, wanted, csv, coverage, form, table_options)
-    for text in dict.fromkeys(str(w.message) for w in told): _note(f"note: {text}")
+    for text in dict.fromkeys(str(w.message) for w in told): tell(f"note: {text}")
 
 def _write_table(write, model, wanted, csv: Path, coverage: float, form: str, options: dict) -> None:
     "Predict for a table, part after part."
-    from lgdcnn.cli.predict import _Question, _write_all
+    from lgdcnn.cli.predict import Question, write_all
     from lgdcnn.properties.table import named
-    question = _Question((), csv, options["formula"], options["chunk"], options["separator"], options["decimal"])
+    question = Question((), csv, options["formula"], options["chunk"], options["separator"], options["decimal"])
     names = [f"{kind}({p.name})" for p in named(wanted) for kind in ("prediction", "lower", "upper")] + ["unseen"]
     if taken := sorted({*names} & {*question.part}):
         raise InputError(f"{csv} has a column {taken[0]!r} already: rename or drop it")
     answer = lambda q: _wide(model, q.formulas(), wanted, coverage)
-    _write_all(write, question, form, names, not options["quiet"], answer, options["excel_safe"])
+    write_all(write, question, form, names, not options["quiet"], answer, options["excel_safe"])
 
 # %% ../../nbs/14_cli/08_properties.ipynb #00c2a6df
 @click.command()
 @click.option("--format", "form", type=click.Choice(["text", "csv"]), default="text", show_default=True)
-def properties(form) -> None:
+def properties(form: str) -> None:
     "List the properties that `predict --property` knows: unit, source, rows, test error, 90 % interval (csv: and licence)."
     from lgdcnn.properties.shipped import pretrained
     table = pretrained().properties()

@@ -10,16 +10,20 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..composition import Compositions, FormulaError, composition_keys, featurize, formula_list
 from ..config import InputError, choose, listed, quoted
-from .fetching import _silent, fetch, is_cached, load_cached
+from .fetching import silent, fetch, is_cached, load_cached
 from .packing import ArraySet
 from .registry import card, cards
 from .splits import Split, split_by_composition
 from .tables import as_number, numbered_table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # %% ../../nbs/02_data/09_datasets.ipynb #909466c4
 @dataclass(frozen=True, eq=False)
@@ -42,7 +46,7 @@ class Dataset:
 
     def part(self, which: str,  # "train", "val" or "test"
              fold: int = 0,  # index into `splits`
-            ):  # (formulas, targets) as arrays
+            ) -> tuple[np.ndarray, np.ndarray]:  # (formulas, targets) as arrays
         "Return formulas and targets of one part of one split."
         rows = self.frame.iloc[getattr(self.splits[fold], which)]
         return rows["formula"].to_numpy(), rows["target"].to_numpy()
@@ -51,7 +55,7 @@ class Dataset:
         "Return the featurised formulas."
         return featurize(self.frame["formula"]) if self.featurized is None else self.featurized
 
-    def duplicates(self):  # DataFrame: composition, rows, lowest and highest target
+    def duplicates(self) -> "pd.DataFrame":  # DataFrame: composition, rows, lowest and highest target
         "List the compositions that stand in more than one row."
         groups = self.frame["target"].groupby(composition_keys(self.compositions()))
         table = groups.agg(rows="size", lowest="min", highest="max")
@@ -123,7 +127,7 @@ def _columns(frame, formula: str, target: str, where: str):
     if not len(frame): raise InputError(f"{where} has no rows")
     return frame[formula].to_numpy(dtype=object), frame[target]
 
-def from_frame(table,  # a DataFrame, or the path of a CSV or parquet file
+def from_frame(table: "pd.DataFrame | str | Path",  # a DataFrame, or the path of a CSV or parquet file
                target: str = "target",  # its column of values
                formula: str = "formula",  # its column of formulas
                name: str | None = None,  # by default the name of the file
@@ -218,7 +222,7 @@ def list_datasets() -> list[str]:  # sorted names
 def load_dataset(name: str,  # one of `list_datasets()`
                  unary: bool = True,  # False drops pure elements from the test parts, see `without_unary`
                  download: bool = True,  # False refuses to use the network
-                 note: Callable[[str], None] = _silent,  # receives lines of progress of a download
+                 note: Callable[[str], None] = silent,  # receives lines of progress of a download
                 ) -> Dataset:
     "Load a data set; raises `InputError` for an unknown name, `FetchError` if a download fails."
     choose(name, dict.fromkeys(list_datasets()), "data set")

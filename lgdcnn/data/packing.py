@@ -78,7 +78,7 @@ def array_digest(arrays: dict[str, np.ndarray]) -> str:  # 64 hexadecimal digits
         h.update(a.tobytes())
     return h.hexdigest()
 
-def check_unfolded(path: Path, z,  # what `np.load` opened
+def check_unfolded(path: Path, z: np.lib.npyio.NpzFile,  # what `np.load` opened
                    most: int,  # times the size of the file
                   ) -> None:
     "Raise `InputError` for a file that would unfold to more than it can hold."

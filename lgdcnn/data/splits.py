@@ -6,12 +6,17 @@
 __all__ = ['PARTS', 'MATBENCH_SEED', 'Split', 'split_by_composition', 'matbench_splits']
 
 # %% ../../nbs/02_data/02_splits.ipynb #b0576742
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..composition import composition_keys
+from ..composition import Compositions, composition_keys
 from ..config import InputError, choose
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 # %% ../../nbs/02_data/02_splits.ipynb #1619bdf9
 PARTS = ("train", "val", "test")
@@ -56,8 +61,8 @@ def _n_parts(n: int, fractions: tuple) -> tuple[int, int]:
         raise InputError(f"{n} different compositions are too few to split into three parts: add rows")
     return tuple(counts)
 
-def split_by_composition(formulas,  # N formulas, or their `Compositions`
-                         fractions=(0.1, 0.2),  # shares of the compositions for validation and test
+def split_by_composition(formulas: Iterable[str] | Compositions,  # N formulas, or their `Compositions`
+                         fractions: tuple[float, float] = (0.1, 0.2),  # shares of the compositions for validation and test
                          seed: int = 0,  # another seed, another split
                         ) -> Split:  # sorted row indices
     "Split rows at random so that equal compositions stay on one side."
@@ -79,7 +84,7 @@ def _with_validation(train: np.ndarray, test: np.ndarray, fold: int, share: floa
     n_val = max(1, round(share * len(train)))
     return Split(np.sort(order[n_val:]), np.sort(order[:n_val]), test)
 
-def matbench_splits(target,  # (N,) targets; classes decide the strata
+def matbench_splits(target: "ArrayLike",  # (N,) targets; classes decide the strata
                     task: str = "regression",  # or "classification"
                     share: float = 0.1,  # of the training rows, for validation
                    ) -> list[Split]:  # five

@@ -36,6 +36,7 @@ class ElemNet(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Linear(width, 1))
 
     def forward(self, packed: Packed) -> tuple[Tensor, Tensor]:  # value and log-scale, (B, 1), in the order of the request
+        "Return what is predicted for each formula, in the order of the request."
         y = self.layers(fraction_table(packed)).float()
         y = torch.empty_like(y).index_copy(0, packed.order, y)
         return y, torch.zeros_like(y)

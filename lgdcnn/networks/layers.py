@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from ..config import ModelConfig
 from .packed import CompositionTensors, Packed, collect, jitter, pairs, sorted_rows, spread
 from .recurrence import read_both_ways
 
@@ -40,6 +41,7 @@ class FractionEncoding(nn.Module):
         return tuple((x.clamp(1 / r, 1) * r).round().long() - 1 for x in (f, log))
 
     def forward(self, f: Tensor) -> Tensor:  # (T,) -> (T, d)
+        "Look fractions up in the table, half the channels in each way."
         scale = 2 ** ((1 - self.p) ** 2)
         return torch.cat([self.table[i] * s for i, s in zip(self.rows(f), scale)], dim=1)
 
@@ -57,6 +59,7 @@ class Embedder(nn.Module):
         self.fraction = FractionEncoding(d_model, resolution, base)
 
     def forward(self, packed: Packed) -> Tensor:  # (T, d)
+        "Add what an element is to how much of it there is."
         vectors = self.project(self.table) * 2 ** self.s  # (119, d)
         gathered = vectors.index_select(0, packed.numbers) if self.written_out else F.embedding(packed.numbers, vectors)
         return gathered + self.fraction(packed.fractions)
@@ -69,13 +72,14 @@ class SmoothFraction(nn.Module):
         self.linear = nn.Linear(3, d_model)
 
     def forward(self, f: Tensor) -> Tensor:  # (T,) -> (T, d)
+        "Map fractions linearly, in full precision."
         f = f.clamp(min=1e-9)  # padding has no fraction, and its logarithm must stay a number
         with torch.autocast(f.device.type, enabled=False):
             return self.linear(torch.stack([2 * f, f.sqrt(), f.log() / 2], dim=1))
 
 class SmoothEmbedder(Embedder):
     "Turn atomic numbers and fractions into input vectors that change smoothly with the fractions."
-    def __init__(self, table: Tensor, d_model: int, *sinusoids):  # what `Embedder` takes; there are no sinusoids here
+    def __init__(self, table: Tensor, d_model: int, *sinusoids: float):  # what `Embedder` takes; there are no sinusoids here
         super().__init__(table, d_model, *sinusoids)
         self.fraction = SmoothFraction(d_model)
 
@@ -85,22 +89,28 @@ class Recurrent(nn.Module):
     cell: type[nn.RNNBase]
     written_out = False  # whether a card, too, takes the steps of `lgdcnn.networks.recurrence`, which can be recorded
 
-    def __init__(self, d_in: int, config):
+    def __init__(self, d_in: int, config: ModelConfig):
         super().__init__()
         self.rnn = self.cell(d_in, config.d_model // 2, bidirectional=True)
         self.d_out = config.d_model
 
     def forward(self, x: Tensor, packed: Packed) -> Tensor:
+        "Return both directions side by side."
         if self.written_out or x.device.type == "cpu": return read_both_ways(self.rnn, x, packed.sizes)
         return self.rnn(PackedSequence(x, torch.tensor(packed.sizes)))[0].data
 
-class LSTM(Recurrent): cell = nn.LSTM
-class GRU(Recurrent): cell = nn.GRU
+class LSTM(Recurrent):
+    "Read with cells that keep a memory beside their output."
+    cell = nn.LSTM
+
+class GRU(Recurrent):
+    "Read with cells whose output is their memory."
+    cell = nn.GRU
 
 # %% ../../nbs/03_networks/03_layers.ipynb #4e49f580
 class Attention(nn.Module):
     "Strengthen each element by its share of attention."
-    def __init__(self, d_in: int, config):
+    def __init__(self, d_in: int, config: ModelConfig):
         super().__init__()
         self.score = nn.Sequential(nn.Linear(d_in, d_in), nn.ReLU(), nn.Linear(d_in, 1))
         self.d_out = d_in
@@ -111,6 +121,7 @@ class Attention(nn.Module):
         return collect(scores.softmax(dim=1), packed)
 
     def forward(self, x: Tensor, packed: Packed) -> Tensor:
+        "Add to each row its share of itself."
         return x + self.weights(x, packed).to(x.dtype) * x
 
 # %% ../../nbs/03_networks/03_layers.ipynb #f3965cc3
@@ -152,6 +163,7 @@ class ElementConv(nn.Module):
         self.linear = nn.Linear(kernel * d_in, d_out)
 
     def forward(self, x: Tensor, packed: Packed) -> Tensor:
+        "Convolve the rows of each formula; none sees another formula."
         shifts = range(1, min(self.kernel // 2, len(packed.sizes) - 1) + 1)
         weight = self.linear.weight.unflatten(1, (self.kernel, -1))  # (d_out, kernel, d_in)
         tensors = [x, weight, self.linear.bias]
@@ -184,6 +196,7 @@ class ResidualUnit(nn.Module):
         return self.convs[0](x.relu(), packed).relu()
 
     def forward(self, x: Tensor, packed: Packed) -> Tensor:
+        "Return the identity and what two convolutions add to it."
         return x + self.convs[1](self.inner(x, packed), packed)
 
 # %% ../../nbs/03_networks/03_layers.ipynb #5f5f7fad
@@ -210,7 +223,7 @@ class BeforeLastConv:
 # %% ../../nbs/03_networks/03_layers.ipynb #70c205dd
 class DCNN(nn.Module):
     "Convolve, then pass residual units."
-    def __init__(self, d_in: int, config):
+    def __init__(self, d_in: int, config: ModelConfig):
         super().__init__()
         self.first = ElementConv(d_in, config.conv_width, config.kernel)
         self.units = nn.ModuleList(ResidualUnit(config.conv_width, config.kernel) for _ in range(config.n_units))
@@ -223,6 +236,7 @@ class DCNN(nn.Module):
         return BeforeLastConv(x, self.units[-1].convs[1], self.units[-1].inner(x, packed), packed)
 
     def forward(self, x: Tensor, packed: Packed) -> Tensor:
+        "Do all convolutions."
         return self.before_last_conv(x, packed).finished()
 
 # %% ../../nbs/03_networks/03_layers.ipynb #e813120b
@@ -251,6 +265,7 @@ class Head(nn.Module):
         return value * gate.sigmoid(), log_scale
 
     def forward(self, x: Tensor, packed: Packed) -> tuple[Tensor, Tensor]:  # two (B, n_targets)
+        "Map rows to votes, and let them decide."
         return self.decide(self.linear(x), packed)
 
     def skip_last_conv(self, before: BeforeLastConv) -> tuple[Tensor, Tensor]:  # two (B, n_targets)

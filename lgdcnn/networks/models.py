@@ -118,6 +118,7 @@ class CompositionNetwork(nn.Module):
         return nn.functional.max_pool1d(x, k, 1, k // 2) if self.config.pool_slides else nn.functional.max_pool1d(x, k)
 
     def forward(self, packed: Packed) -> tuple[Tensor, Tensor]:  # mu and log-scale, (B, n_targets)
+        "Return what is predicted for each formula, in the order of the request."
         packed, _ = self.in_order(packed)
         *_, (_, x) = self._layers(packed, len(self.places) - self.skips_last_conv)
         if self.skips_last_conv:

@@ -10,12 +10,18 @@ import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..config import InputError
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from lgdcnn.composition import Compositions
 
 # %% ../../nbs/03_networks/01_packed.ipynb #a5156fe4
 @dataclass(frozen=True)
@@ -82,10 +88,10 @@ def collect(table: Tensor,  # (B, n_max, c)
 # %% ../../nbs/03_networks/01_packed.ipynb #8c9dd90a
 class CompositionTensors:
     "Keep the compositions of a data set on a device and pack batches of them."
-    def __init__(self, compositions,  # lgdcnn.composition.Compositions, or any object with its three arrays
+    def __init__(self, compositions: "Compositions",  # lgdcnn.composition.Compositions, or any object with its three arrays
                  device: torch.device | str = "cpu",
                  pad_to: int = 0,  # elements to pad every formula to, as the reference does; only for showing what that does
-                 extra=None):  # (N, n_extra) further numbers of each formula, standardised; see lgdcnn.estimators.extra
+                 extra: "ArrayLike | None" = None):  # (N, n_extra) more numbers of each formula, standardised
         nothing = torch.zeros(1, device=device)  # what padding is made of: element 0, fraction 0, in the last row
         self.numbers = torch.cat([torch.as_tensor(compositions.numbers, dtype=torch.long, device=device), nothing.long()])
         self.fractions = torch.cat([torch.as_tensor(compositions.fractions, dtype=torch.float32, device=device), nothing])

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..config import ModelConfig
 from .layers import Packed, collect, spread
 
 # %% ../../nbs/03_networks/04_peers.ipynb #22bcfcb7
@@ -21,21 +22,26 @@ class Dropout(nn.Module):
         self.p, self.seed, self.n_drawn = p, int(torch.randint(2 ** 62, (), device="cpu")), 0
 
     def forward(self, x: Tensor) -> Tensor:
+        "Drop channels and scale up the rest, in training alone."
         if not self.training or self.p == 0: return x
         generator = torch.Generator(x.device).manual_seed(self.seed + self.n_drawn)
         self.n_drawn += 1
         keep = torch.rand(x.shape, generator=generator, device=x.device) >= self.p
         return x * keep / (1 - self.p)
 
-    def get_extra_state(self) -> Tensor: return torch.tensor([self.seed, self.n_drawn])
-    def set_extra_state(self, state: Tensor) -> None: self.seed, self.n_drawn = state.tolist()
+    def get_extra_state(self) -> Tensor:
+        "Return where in its stream it is, for checkpoints."
+        return torch.tensor([self.seed, self.n_drawn])
+    def set_extra_state(self, state: Tensor) -> None:
+        "Go on from where a checkpoint left off."
+        self.seed, self.n_drawn = state.tolist()
 
 # %% ../../nbs/03_networks/04_peers.ipynb #c95415d3
 class SelfAttention(nn.Module):
     "Pass one layer of a transformer encoder: self-attention, then a dense network for each element."
     n_heads, widening = 4, 4  # CrabNet: 4 heads; 2048 hidden for 512 channels
 
-    def __init__(self, d_in: int, config):
+    def __init__(self, d_in: int, config: ModelConfig):
         super().__init__()
         self.qkv, self.mix = nn.Linear(d_in, 3 * d_in), nn.Linear(d_in, d_in)
         self.dense = nn.Sequential(nn.Linear(d_in, self.widening * d_in), nn.ReLU(), nn.Linear(self.widening * d_in, d_in))
@@ -51,6 +57,7 @@ class SelfAttention(nn.Module):
         return self.mix(collect(h.transpose(1, 2).flatten(2), packed))
 
     def forward(self, x: Tensor, packed: Packed) -> Tensor:
+        "Attend, then think for each element; normalise after each."
         x = self.norms[0](x + self.dropout(self.attend(x, packed)))
         return self.norms[1](x + self.dropout(self.dense(x)))
 
@@ -64,17 +71,20 @@ class ResidualNetwork(nn.Module):
         self.shortcuts = nn.ModuleList(nn.Linear(a, b, bias=False) for a, b in steps)
 
     def forward(self, x: Tensor) -> Tensor:
+        "Pass the layers one after the other."
         for dense, shortcut in zip(self.dense, self.shortcuts): x = dense(x).relu() + shortcut(x)
         return x
 
 class Residual(ResidualNetwork):
     "Pass CrabNet's output network, element by element."
-    def __init__(self, d_in: int, config):
+    def __init__(self, d_in: int, config: ModelConfig):
         widths = (d_in, 2 * d_in, d_in, d_in // 2, d_in // 4)  # 512 -> 1024, 512, 256, 128
         super().__init__(widths)
         self.d_out = widths[-1]
 
-    def forward(self, x: Tensor, packed: Packed) -> Tensor: return super().forward(x)
+    def forward(self, x: Tensor, packed: Packed) -> Tensor:
+        "Pass the same dense layers for each element."
+        return super().forward(x)
 
 # %% ../../nbs/03_networks/04_peers.ipynb #c5be8a43
 class Elements:
@@ -136,6 +146,7 @@ class WeightedAttention(nn.Module):
     def forward(self, z: Tensor,  # (items, d_in)
                 log_f: Tensor,  # (items, 1) logarithm of the fractions
                 groups: Elements | Pairs) -> Tensor:  # (groups, d_out)
+        "Pool rows by attention that knows their fractions."
         weights = groups.softmax(self.gate(z).float() + log_f)
         return groups.sum(weights * self.message(z).float())
 
@@ -144,12 +155,13 @@ class MessagePassing(nn.Module):
     "Update each element by messages from all elements of its formula."
     n_heads, widening = 3, 4  # Roost: 3 heads; 256 hidden for 64 channels
 
-    def __init__(self, d_in: int, config):
+    def __init__(self, d_in: int, config: ModelConfig):
         super().__init__()
         self.heads = nn.ModuleList(WeightedAttention(2 * d_in, self.widening * d_in, d_in) for _ in range(self.n_heads))
         self.d_out = d_in
 
     def forward(self, x: Tensor, packed: Packed) -> Tensor:
+        "Send messages between all elements of each formula."
         pairs = Pairs(packed)
         z, log_f = torch.cat([pairs.first(x), pairs.second(x)], dim=1), pairs.second(packed.fractions[:, None].log())
         return x + sum(head(z, log_f, pairs) for head in self.heads) / self.n_heads
@@ -157,12 +169,13 @@ class MessagePassing(nn.Module):
 # %% ../../nbs/03_networks/04_peers.ipynb #af1180ae
 class ChannelEmbedder(nn.Module):
     "Turn atomic numbers and fractions into input vectors whose last channel is the fraction."
-    def __init__(self, table: Tensor, d_model: int, *sinusoids):  # what `Embedder` takes; there are no sinusoids here
+    def __init__(self, table: Tensor, d_model: int, *sinusoids: float):  # what `Embedder` takes; there are no sinusoids here
         super().__init__()
         self.register_buffer("table", table.clone(), persistent=False)
         self.project = nn.Linear(table.shape[1], d_model - 1)
 
     def forward(self, packed: Packed) -> Tensor:  # (T, d)
+        "Put the fraction beside the vector of the element."
         vectors = F.embedding(packed.numbers, self.project(self.table))
         return torch.cat([vectors, packed.fractions[:, None].to(vectors.dtype)], dim=1)
 
@@ -177,6 +190,7 @@ class AttentionHead(nn.Module):
         self.linear = nn.Linear(d_in, 2 * n_targets)
 
     def forward(self, x: Tensor, packed: Packed) -> tuple[Tensor, Tensor]:  # two (B, n_targets)
+        "Average the pools of all heads, and map them."
         groups, log_f = Elements(packed), packed.fractions[:, None].log()
         pooled = sum(head(x, log_f, groups) for head in self.heads) / self.n_heads
         return self.linear(self.network(pooled)).float().chunk(2, dim=1)

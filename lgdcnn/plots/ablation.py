@@ -7,12 +7,16 @@ __all__ = ['VARIANTS', 'ablation_ratios', 'by_ratio', 'ablation_plot']
 
 # %% ../../nbs/13_plots/07_ablation.ipynb #1099d88f
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..benchmark.plan import ABLATIONS, MAIN, MAIN_PROTOCOLS
-from .style import COLUMN, _axes
+from .style import COLUMN, axes_for
 from ..comparison.views import complete, short_name
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 # %% ../../nbs/13_plots/07_ablation.ipynb #5ed7d95a
 VARIANTS = {"l-g-dcnn-v1": "L-G-DCNN-V1", "l-g-dcnn-onehot": "one-hot elements", "lstm": "LSTM alone",
@@ -55,9 +59,9 @@ def by_ratio(lines: Sequence[dict]) -> list[str]:  # models
     return sorted(of, key=lambda m: np.mean(of[m]) if of[m] else np.inf)
 
 def ablation_plot(lines: Sequence[dict],  # of `ablation_ratios`
-                  ax=None):  # matplotlib Axes
+                  ax: "Axes | None" = None) -> "Axes":  # matplotlib Axes
     "Draw the ratio of each variant's error to the main network's, a marker for each data set; none is fine too."
-    ax, models, sets = _axes(ax, COLUMN, 0.8 + 0.17 * len(VARIANTS)), by_ratio(lines), [*{r["dataset"]: r for r in lines}]
+    ax, models, sets = axes_for(ax, COLUMN, 0.8 + 0.17 * len(VARIANTS)), by_ratio(lines), [*{r["dataset"]: r for r in lines}]
     ax.axvline(1, color="0.5", lw=0.6, ls="--", zorder=1)
     for k, d in enumerate(sets):
         of = [r for r in lines if r["dataset"] == d]

@@ -6,11 +6,17 @@
 __all__ = ['parts', 'draw_network']
 
 # %% ../../nbs/13_plots/04_architecture.ipynb #cbe0a176
+from typing import TYPE_CHECKING
+
 from ..networks.models import CompositionNetwork, n_parameters
-from .style import PAGE, _axes
+from .style import PAGE, axes_for
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
 
 # %% ../../nbs/13_plots/04_architecture.ipynb #66b9418e
-def parts(net: CompositionNetwork):  # DataFrame: place, module, kind, width, parameters, shared
+def parts(net: CompositionNetwork) -> "pd.DataFrame":  # DataFrame: place, module, kind, width, parameters, shared
     "List the places of a network, from the embedding to the head."
     import pandas as pd
     rows, seen = [("input", net.embedder, "embedder")], set()
@@ -27,9 +33,9 @@ def parts(net: CompositionNetwork):  # DataFrame: place, module, kind, width, pa
 _FACE = {"Embedder": "0.85", "Head": "0.85", "LSTM": "#8fc9e8", "GRU": "#8fc9e8", "Attention": "#f5d08a", "DCNN": "#e8a884"}
 
 def draw_network(net: CompositionNetwork,
-                 ax=None):  # matplotlib Axes
+                 ax: "Axes | None" = None) -> "Axes":  # matplotlib Axes
     "Draw a network from left to right, with widths and numbers of parameters."
-    table, ax = parts(net), _axes(ax, PAGE, 1.7)
+    table, ax = parts(net), axes_for(ax, PAGE, 1.7)
     most = table.parameters.max()
     for k, row in enumerate(table.itertuples()):
         height = 0.25 + 0.75 * (row.parameters / most) ** 0.5

@@ -7,6 +7,7 @@ __all__ = ['curves', 'layer_profile', 'order_band', 'epoch_curves', 'table_posit
 
 # %% ../../nbs/13_plots/02_cecv.ipynb #680b091f
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,20 +15,24 @@ from ..cecv import Environments
 from ..cecv.clusters import cluster_labels
 from ..composition import ATOMIC_NUMBER, SYMBOLS
 from ..config import InputError
-from .style import COLUMN, PAGE, _axes
+from .style import COLUMN, PAGE, axes_for
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
 
 # %% ../../nbs/13_plots/02_cecv.ipynb #3c0d1adf
 _MARKERS, _STYLES = "os^Dv<>P*X", ("-", "--", "-.", ":")
 
-def curves(table,  # DataFrame: threshold, value and the column `by`; repeats make a band
+def curves(table: "pd.DataFrame",  # DataFrame: threshold, value and the column `by`; repeats make a band
            by: str = "layer",  # column that names the lines
            ordered: bool = False,  # colours from dark to bright
            quantity: str = "value",  # or "count"
-           ax=None):  # matplotlib Axes
+           ax: "Axes | None" = None) -> "Axes":  # matplotlib Axes
     "Draw CECV against the threshold, a line for each entry of a column; band: lowest to highest repeat."
     import matplotlib as mpl
     import seaborn as sns
-    ax, names = _axes(ax), list(dict.fromkeys(table[by]))
+    ax, names = axes_for(ax), list(dict.fromkeys(table[by]))
     colors = sns.color_palette("colorblind", len(names))
     if ordered: colors = mpl.colormaps["viridis"](np.linspace(0, 0.9, len(names)))
     for k, (name, color) in enumerate(zip(names, colors)):
@@ -41,13 +46,13 @@ def curves(table,  # DataFrame: threshold, value and the column `by`; repeats ma
     return ax
 
 # %% ../../nbs/13_plots/02_cecv.ipynb #cfe7290f
-def layer_profile(table,  # DataFrame: layer, threshold, value; layers in their order (repeats make a band)
+def layer_profile(table: "pd.DataFrame",  # DataFrame: layer, threshold, value; layers in their order (repeats make a band)
                   thresholds: Sequence[float] = (0.05, 0.10, 0.20, 0.40),
                   quantity: str = "value",  # or "count"
-                  ax=None):
+                  ax: "Axes | None" = None) -> "Axes":
     "Draw CECV from layer to layer, a line for each threshold."
     import matplotlib as mpl
-    ax, layers = _axes(ax), list(dict.fromkeys(table["layer"]))
+    ax, layers = axes_for(ax), list(dict.fromkeys(table["layer"]))
     for k, t in enumerate(thresholds):
         by_layer = table[np.isclose(table["threshold"], t)].groupby("layer", sort=False)[quantity]
         color = mpl.colormaps["viridis"](0.9 * k / max(len(thresholds) - 1, 1))
@@ -61,10 +66,10 @@ def layer_profile(table,  # DataFrame: layer, threshold, value; layers in their 
     return ax
 
 # %% ../../nbs/13_plots/02_cecv.ipynb #d6005b72
-def order_band(table,  # from `cecv_order.order_table`
-               ax=None):
+def order_band(table: "pd.DataFrame",  # from `cecv_order.order_table`
+               ax: "Axes | None" = None) -> "Axes":
     "Draw the count in row order inside its band over random orders and the bounds of every order."
-    ax, t, color, edge = _axes(ax), table["threshold"], "#0173b2", {"markeredgecolor": "white", "markeredgewidth": 0.3}
+    ax, t, color, edge = axes_for(ax), table["threshold"], "#0173b2", {"markeredgecolor": "white", "markeredgewidth": 0.3}
     low, high = table["lower_bound"], table["complete_linkage"]
     ax.fill_between(t, low, high, color="0.92", lw=0, label="bounds of every order")
     ax.fill_between(t, table["q05"], table["q95"], color=color, alpha=0.3, lw=0, label="90 % of random orders")
@@ -75,12 +80,12 @@ def order_band(table,  # from `cecv_order.order_table`
     return ax
 
 # %% ../../nbs/13_plots/02_cecv.ipynb #4e27d883
-def epoch_curves(table,  # DataFrame: epoch, threshold, value (repeats make a band)
+def epoch_curves(table: "pd.DataFrame",  # DataFrame: epoch, threshold, value (repeats make a band)
                  thresholds: Sequence[float] = (0.05, 0.10, 0.20, 0.40),
-                 ax=None):
+                 ax: "Axes | None" = None) -> "Axes":
     "Draw CECV against the epoch, a line for each threshold."
     import matplotlib as mpl
-    ax = _axes(ax)
+    ax = axes_for(ax)
     for k, t in enumerate(thresholds):
         by_epoch = table[np.isclose(table["threshold"], t)].groupby("epoch")["value"]
         color = mpl.colormaps["viridis"](0.9 * k / max(len(thresholds) - 1, 1))
@@ -106,11 +111,11 @@ def periodic_map(values: Mapping[str, float],  # symbol to number; elements with
                  label: str = "clusters per compound (1)",
                  limits: tuple[float, float] | None = None,  # of the colours; the range of `values` by default
                  centre: float | None = None,  # of signed numbers: blue below it, red above
-                 ax=None):
+                 ax: "Axes | None" = None) -> "Axes":
     "Colour the periodic table by a number per element, and write the number."
     import matplotlib as mpl
     if not values: raise InputError("there is nothing to draw: give at least one element")
-    ax = _axes(ax, PAGE, 3.6)
+    ax = axes_for(ax, PAGE, 3.6)
     low, high = limits or (min(values.values()), max(values.values()))
     if centre is not None:
         reach = max(high - centre, centre - low) or 1.0
@@ -139,9 +144,9 @@ def matrix_map(matrix: np.ndarray,  # (n, n) correlations
                symbols: Sequence[str],  # of the rows
                members: Sequence[str] = (),  # formulas to write below
                most: int = 4,  # of them
-               ax=None):
+               ax: "Axes | None" = None) -> "Axes":
     "Draw a matrix of correlations with the formulas that share it."
-    ax = _axes(ax, COLUMN / 2, COLUMN / 2)
+    ax = axes_for(ax, COLUMN / 2, COLUMN / 2)
     ax.imshow(matrix, cmap="vlag", vmin=-1, vmax=1)
     for i, j in np.ndindex(*matrix.shape):
         ax.text(j, i, f"{matrix[i, j]:.1f}".replace("-0.0", "0.0"), ha="center", va="center", fontsize=6,
@@ -160,7 +165,7 @@ def leader_maps(env: Environments,
                 threshold: float = 0.2,
                 n_elements: int = 3,  # size of the compounds
                 most: int = 6,  # clusters, largest first
-                axes=None):  # as many matplotlib Axes
+                axes: "Sequence[Axes] | None" = None) -> "list[Axes]":  # as many matplotlib Axes
     "Draw the leaders of the largest clusters side by side and return their axes."
     group = env.group(element, layer)
     if n_elements not in group:

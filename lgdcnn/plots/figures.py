@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..config import InputError, choose, repo_root, settings, write_atomic
 from lgdcnn.plots.manifest import (
@@ -33,6 +34,10 @@ from lgdcnn.plots.manifest import (
 )
 from .style import save_figure
 
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
 _all_ = [FigureNotebook, figure_folder, figure_state, is_current, list_figures, manifest_damage, read_figure, used_files]
 
 # %% ../../nbs/13_plots/09_figures.ipynb #77bc4795
@@ -42,7 +47,7 @@ def folders(results: str | Path | None = None, output: str | Path | None = None,
     root, chosen = repo_root() or Path.cwd(), settings()["figures"]
     return root / (results or chosen["results"]), root / (output or chosen["output"])
 
-def finish(figure, table, name: str, output: str | Path | None = None) -> None:
+def finish(figure: "Figure", table: "pd.DataFrame", name: str, output: str | Path | None = None) -> None:
     "Save a figure and the numbers it plots, as settings.ini says."
     chosen = settings()["figures"]
     save_figure(figure, table, name, folders(output=output)[1], chosen["formats"], chosen.getint("dpi"))

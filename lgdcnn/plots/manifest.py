@@ -41,10 +41,14 @@ class FigureNotebook:
     parameters: dict  # name -> default
 
     @property
-    def name(self) -> str: return self.path.stem
+    def name(self) -> str:
+        "Return the name of the figure, which is that of its file."
+        return self.path.stem
 
     @property
-    def inputs(self) -> list[str]: return self.parameters["inputs"]
+    def inputs(self) -> list[str]:
+        "Return the files of results that the figure is drawn from."
+        return self.parameters["inputs"]
 
 # %% ../../nbs/13_plots/08_manifest.ipynb #9f1d1fcd
 def notebook_cells(path: Path) -> list[dict]:
@@ -78,14 +82,14 @@ def _imported(code: str,
               folder: tuple[str, ...] = (),  # of the package, from which relative imports count
              ) -> set[tuple[str, ...]]:  # dotted names, without "lgdcnn": modules, or names inside them
     "Name what some code imports from the package."
-    from lgdcnn import _HOME
+    from lgdcnn import HOMES
     found = set()
     for start, module, names, plain in _IMPORT.findall(code):
         if plain: found.add(tuple(plain.split("."))); continue
         base = folder[:len(folder) + 1 - len(start)] if start.startswith(".") else ()
         base += tuple(filter(None, module.split(".")))
         names = [name.split()[0] for name in names.strip("()").split(",") if name.strip()]  # "x as y" is x
-        found |= {(*base, *(name if base else _HOME.get(name, name)).split(".")) for name in names}
+        found |= {(*base, *(name if base else HOMES.get(name, name)).split(".")) for name in names}
     return found
 
 # %% ../../nbs/13_plots/08_manifest.ipynb #b1bf7aa2

@@ -7,25 +7,30 @@ __all__ = ['map_plot', 'spread_curves']
 
 # %% ../../nbs/13_plots/05_maps.ipynb #46698862
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..config import InputError
-from .style import COLUMN, _axes
+from .style import COLUMN, axes_for
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
 
 # %% ../../nbs/13_plots/05_maps.ipynb #a4177e79
 _SHAPES, _BROAD = "osDv^P", "osDph8"  # broad ones hold a name
 _AXES = {"pca": ("first principal component", "second principal component"), "tsne": ("t-SNE 1", "t-SNE 2")}
 
-def map_plot(table,  # DataFrame: columns <method>_x and <method>_y, `by` and `text`
+def map_plot(table: "pd.DataFrame",  # DataFrame: columns <method>_x and <method>_y, `by` and `text`
              by: str,  # column of categories or of numbers
              method: str = "tsne",  # or "pca"
              text: str | None = None,  # column of short names to write on the points
              label: str = "",  # of the colour bar
-             ax=None):  # matplotlib Axes
+             ax: "Axes | None" = None) -> "Axes":  # matplotlib Axes
     "Draw points in two dimensions, coloured by a category or a number."
     if method not in _AXES: raise InputError(f"unknown method {method!r}: known are {', '.join(_AXES)}")
-    ax, size = _axes(ax, COLUMN, COLUMN), 95 if text else 9
+    ax, size = axes_for(ax, COLUMN, COLUMN), 95 if text else 9
     x, y = f"{method}_x", f"{method}_y"
     if text: table = table.assign(**dict(zip((x, y), _apart(table[[x, y]].to_numpy()).T)))
     if table[by].dtype.kind in "fi":
@@ -70,13 +75,13 @@ def _write_names(ax, x, y, names, colors) -> None:
         ax.text(a, b, name, fontsize=6, ha="center", va="center_baseline", color="black" if light > 0.5 else "white")
 
 # %% ../../nbs/13_plots/05_maps.ipynb #eb8a9df4
-def spread_curves(table,  # DataFrame: columns `x`, `y` and `by`
+def spread_curves(table: "pd.DataFrame",  # DataFrame: columns `x`, `y` and `by`
                   x: str, y: str,
                   by: str,
                   looks: Mapping[str, dict],  # group to label, color, marker, linestyle; in the order of drawing
-                  ax=None):
+                  ax: "Axes | None" = None) -> "Axes":
     "Draw the mean of each group with a band from its lowest to its highest repeat."
-    ax = _axes(ax)
+    ax = axes_for(ax)
     for name, look in looks.items():
         repeats = table[table[by] == name].groupby(x)[y]
         ax.plot(repeats.mean(), markeredgecolor="white", markeredgewidth=0.3, **look)

@@ -7,12 +7,17 @@ __all__ = ['DENSE', 'relative_heatmap', 'dense_parity', 'coverage_plot', 'is_wit
 
 # %% ../../nbs/13_plots/06_table.ipynb #f44f2e45
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..config import InputError
-from .style import COLUMN, PAGE, _axes, look
+from .style import COLUMN, PAGE, axes_for, look
 from ..comparison.views import CRITERION, PUBLISHED, short_name
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
 
 # %% ../../nbs/13_plots/06_table.ipynb #e67d1b61
 _EDGE = 1.5  # ratio at which the scale of colours ends
@@ -42,9 +47,9 @@ def relative_heatmap(view: list[dict],  # of `table_views.relative_mae`
                      datasets: Sequence[str],  # rows, filled or not
                      models: Sequence[tuple] = (("l-g-dcnn", "fast"),),  # measured columns: model and protocol
                      notes: dict[str, str] | None = None,  # data set (and "heading") to what stands at the right
-                     ax=None):
+                     ax: "Axes | None" = None) -> "Axes":
     "Draw errors relative to the best published ones, measured and published apart."
-    ax = _axes(ax, PAGE, 1.1 + 0.185 * len(datasets))
+    ax = axes_for(ax, PAGE, 1.1 + 0.185 * len(datasets))
     names, gap = list(PUBLISHED), 0.5
     ours, theirs = _cells_of(view, datasets, list(models)), _cells_of(view, datasets, names)
     first = len(models) + gap
@@ -66,13 +71,13 @@ def relative_heatmap(view: list[dict],  # of `table_views.relative_mae`
 # %% ../../nbs/13_plots/06_table.ipynb #ba393334
 DENSE = 400  # rows from which they are counted instead of drawn
 
-def dense_parity(points,  # DataFrame: target, prediction and, where known, lower and upper
+def dense_parity(points: "pd.DataFrame",  # DataFrame: target, prediction and, where known, lower and upper
                  note: str = "",  # for the corner: error with unit, number of rows
                  title: str = "",
                  shown: int = 25,  # intervals
-                 ax=None):
+                 ax: "Axes | None" = None) -> "Axes":
     "Draw predictions against targets, counted in hexagons where rows are many."
-    ax = _axes(ax, height=COLUMN)
+    ax = axes_for(ax, height=COLUMN)
     y, p = (points[c].to_numpy(dtype=float) for c in ("target", "prediction"))
     dense = len(y) >= DENSE
     low, high = np.quantile(np.append(y, p), (0.001, 0.999) if dense else (0, 1))
@@ -98,12 +103,12 @@ def dense_parity(points,  # DataFrame: target, prediction and, where known, lowe
 def coverage_plot(lines: Iterable[dict],  # of `table_views.coverage_by_set`
                   nominal: float,
                   datasets: Sequence[str] | None = None,  # rows, from the top; by default those of `lines`
-                  ax=None):
+                  ax: "Axes | None" = None) -> "Axes":
     "Draw the coverage found on every set at one nominal coverage; raises `InputError` if there is none."
     of = {r["dataset"]: r for r in lines if np.isclose(r["nominal"], nominal)}
     if not of: raise InputError(f"no set has a coverage at {nominal:g}")
     datasets = list(of) if datasets is None else list(datasets)
-    ax = _axes(ax, COLUMN, 0.5 + 0.17 * len(datasets))
+    ax = axes_for(ax, COLUMN, 0.5 + 0.17 * len(datasets))
     for i, d in enumerate(datasets):
         if d not in of: continue
         r = of[d]
@@ -126,9 +131,9 @@ def is_within(line: dict) -> bool:
 # %% ../../nbs/13_plots/06_table.ipynb #0fb65864
 def elements_plot(lines: Iterable[dict],  # of `table_views.error_by_elements`
                   named: int = 4,  # up to so many sets get their names; more would hide the lines
-                  ax=None):
+                  ax: "Axes | None" = None) -> "Axes":
     "Draw relative errors against the number of elements: one line per set; of few sets the names, of many the median."
-    ax, of, color = _axes(ax), {}, look("l-g-dcnn")["color"]
+    ax, of, color = axes_for(ax), {}, look("l-g-dcnn")["color"]
     for r in lines: of.setdefault(r["dataset"], []).append((r["n_elements"], r["ratio"]))
     ax.axhline(1, color="0.5", lw=0.6, ls="--")
     for v in of.values(): ax.plot(*zip(*v), "o-", color="0.65", lw=0.6, ms=2, mec="white", mew=0.2)
@@ -160,9 +165,9 @@ def _spread_of(r: dict) -> tuple[float, float] | None:  # how far a bar reaches 
     return (r["spread"] / paper,) * 2 if r["spread"] else None
 
 def ratio_plot(lines: Sequence[dict],  # of `table_views.ratios`, in the order to be drawn; with what `standing` knows
-               ax=None):
+               ax: "Axes | None" = None) -> "Axes":
     "Draw measured over published errors; bars: 95 %, or one standard deviation over seeds or folds where that is not known."
-    ax, color = _axes(ax, COLUMN, 0.9 + 0.17 * len(lines)), look("l-g-dcnn")["color"]
+    ax, color = axes_for(ax, COLUMN, 0.9 + 0.17 * len(lines)), look("l-g-dcnn")["color"]
     filled, hollow = {"mec": "white", "mfc": color, "mew": 0.3}, {"mec": color, "mfc": "white", "mew": 0.8}
     best = {"mfc": "white", "mec": "#de8f05", "mew": 0.7, "ms": 2.5}
     ax.axvline(1, color="0.5", lw=0.6, ls="--")
@@ -189,12 +194,12 @@ def ratio_plot(lines: Sequence[dict],  # of `table_views.ratios`, in the order t
 
 # %% ../../nbs/13_plots/06_table.ipynb #21f0ce11
 def blend_plot(by_model: dict[str, list[dict]],  # model to its lines, of `table_views.ratios`; the last one orders the sets
-               ax=None):
+               ax: "Axes | None" = None) -> "Axes":
     "Draw errors relative to the paper's network, each model with its own mark."
     known = {m: {r["dataset"]: r["to_paper"] for r in lines if r["to_paper"]} for m, lines in by_model.items()}
     first = list(known)[-1]
     sets = sorted(known[first], key=known[first].get)
-    ax = _axes(ax, COLUMN, 0.9 + 0.17 * len(sets))
+    ax = axes_for(ax, COLUMN, 0.9 + 0.17 * len(sets))
     ax.axvline(1, color="0.5", lw=0.6, ls="--")
     for i, d in enumerate(sets):
         values = [of[d] for of in known.values() if d in of]

@@ -8,22 +8,27 @@ __all__ = ['reliability_plot', 'distance_plot', 'contribution_plot', 'attention_
 
 # %% ../../nbs/13_plots/03_trust.ipynb #93968f91
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..config import InputError
-from .style import COLUMN, _axes, look
+from .style import COLUMN, axes_for, look
 from ..trust.uncertainty import claimed_level, coverage_error, miscalibration_area
 
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
 # %% ../../nbs/13_plots/03_trust.ipynb #7a08a043
-def reliability_plot(y, mean, std,  # (n,) each
+def reliability_plot(y: np.ndarray, mean: np.ndarray, std: np.ndarray,  # (n,) each
                      model: str = "l-g-dcnn",  # whose look and label; see `plots.look`
                      label: str | None = None,  # instead of the model's own
                      held: int | None = None,  # rows by which std was calibrated, if it was
-                     ax=None):  # matplotlib Axes
+                     ax: "Axes | None" = None) -> "Axes":  # matplotlib Axes
     "Draw observed against claimed coverage, with the miscalibration area A in the legend."
     levels = np.sort(claimed_level(y, mean, std))
-    fresh, ax = ax is None, _axes(ax, height=COLUMN)
+    fresh, ax = ax is None, axes_for(ax, height=COLUMN)
     if fresh or not ax.lines: _diagonal(ax, len(levels), held)
     style = {k: v for k, v in look(model).items() if k != "marker"}
     style["label"] = f"{label or style['label']}, $A$ = {miscalibration_area(y, mean, std):.3f}"
@@ -41,13 +46,13 @@ def _diagonal(ax, n: int, held: int | None) -> None:
     ax.plot(p, p, "--", color="0.5", lw=0.7, zorder=1)
 
 # %% ../../nbs/13_plots/03_trust.ipynb #7efbf065
-def distance_plot(table,  # from `applicability.by_distance`
+def distance_plot(table: "pd.DataFrame",  # from `applicability.by_distance`
                   unit: str = "",  # of the errors
                   threshold: float | None = None,  # where "outside" begins
                   distance: str = "distance to the nearest training composition (steps)",
-                  ax=None):
+                  ax: "Axes | None" = None) -> "Axes":
     "Draw the mean absolute error against the distance to the training set; bars: standard error."
-    ax, style = _axes(ax), look("l-g-dcnn")
+    ax, style = axes_for(ax), look("l-g-dcnn")
     ax.errorbar(table["distance"], table["mae"], table["error"], marker="o", color=style["color"], elinewidth=0.7, capsize=2)
     if threshold is not None:
         ax.axvline(threshold, color="0.5", linestyle=":", lw=0.8)
@@ -59,14 +64,14 @@ def distance_plot(table,  # from `applicability.by_distance`
 # %% ../../nbs/13_plots/03_trust.ipynb #cbadd91a
 _UP, _DOWN = "#d55e00", "#0173b2"
 
-def contribution_plot(table,  # from `explanation.contributions`
+def contribution_plot(table: "pd.DataFrame",  # from `explanation.contributions`
                       baseline: float,  # mean of the training targets
                       quantity: str = "prediction",
                       unit: str = "",
-                      ax=None):
+                      ax: "Axes | None" = None) -> "Axes":
     "Draw how the contributions of the elements lead from the baseline to each prediction."
     names = table.drop_duplicates("row")["formula"].tolist()
-    ax = _axes(ax, COLUMN, 0.4 + 0.32 * len(names))
+    ax = axes_for(ax, COLUMN, 0.4 + 0.32 * len(names))
     for k, (_, part) in enumerate(table.groupby("row", sort=False)):
         ends = baseline + np.append(0, part["contribution"].cumsum())
         steps = np.diff(ends)
@@ -81,11 +86,11 @@ def contribution_plot(table,  # from `explanation.contributions`
     return ax
 
 # %% ../../nbs/13_plots/03_trust.ipynb #5bae1d4d
-def attention_plot(table,  # from `explanation.attention_weights`, for one formula or several
-                   ax=None):
+def attention_plot(table: "pd.DataFrame",  # from `explanation.attention_weights`, for one formula or several
+                   ax: "Axes | None" = None) -> "Axes":
     "Draw the shares of attention as a grid: elements of each formula across, attention layers down."
     layers = [c for c in table.columns if c not in ("row", "formula", "element", "fraction")]
-    ax = _axes(ax, min(7.0, 0.6 + 0.32 * len(table)), 0.5 + 0.3 * len(layers))
+    ax = axes_for(ax, min(7.0, 0.6 + 0.32 * len(table)), 0.5 + 0.3 * len(layers))
     values = table[layers].to_numpy().T
     ax.imshow(values, cmap="viridis", vmin=0, vmax=1, aspect="auto")
     for (i, j), v in np.ndenumerate(values):
@@ -97,14 +102,14 @@ def attention_plot(table,  # from `explanation.attention_weights`, for one formu
     return ax
 
 # %% ../../nbs/13_plots/03_trust.ipynb #cee5993d
-def response_plot(table,  # from `response.response` of two elements, or `response.vary`
+def response_plot(table: "pd.DataFrame",  # from `response.response` of two elements, or `response.vary`
                   against: str | None = None,  # the column of fractions; the first by default
-                  known=None,  # DataFrame with the same column of fractions and "target"
+                  known: "pd.DataFrame | None" = None,  # DataFrame with the same column of fractions and "target"
                   marks: dict[str, float] | None = None,  # label to fraction
                   quantity: str = "prediction", unit: str = "",
-                  ax=None):
+                  ax: "Axes | None" = None) -> "Axes":
     "Draw the prediction against a fraction; band: its interval, or one standard deviation."
-    ax, x = _axes(ax), against or table.columns[1]
+    ax, x = axes_for(ax), against or table.columns[1]
     style = {k: v for k, v in look("l-g-dcnn").items() if k in ("color", "linestyle")}
     low, high = _band(table)
     if low is not None: ax.fill_between(table[x], low, high, color=style["color"], alpha=0.2, lw=0)
@@ -146,16 +151,16 @@ def _frame(ax, symbols: Sequence[str]) -> None:
     ax.set(aspect="equal", xlim=(-0.06, 1.06), ylim=(-0.08, 0.95))
     ax.axis("off")
 
-def ternary_plot(table,  # from `response.response` of three elements
+def ternary_plot(table: "pd.DataFrame",  # from `response.response` of three elements
                  value: str = "prediction",  # column to colour by
                  label: str = "prediction (1)",  # of the colour bar
                  outside: np.ndarray | None = None,  # (n,) bool; these compositions are crossed out
-                 known=None,  # DataFrame with the three columns of fractions: drawn as dots
+                 known: "pd.DataFrame | None" = None,  # DataFrame with the three columns of fractions: drawn as dots
                  cmap: str = "viridis",
-                 ax=None):
+                 ax: "Axes | None" = None) -> "Axes":
     "Colour the triangle of a ternary system by a column of its response."
     symbols = list(table.columns[1:4])
-    ax, xy = _axes(ax, COLUMN, 2.7), ternary_xy(table[symbols].to_numpy(dtype=float))
+    ax, xy = axes_for(ax, COLUMN, 2.7), ternary_xy(table[symbols].to_numpy(dtype=float))
     filled = ax.tricontourf(*xy.T, table[value], levels=14, cmap=cmap)
     if outside is not None: _cross_out(ax, xy, np.asarray(outside))
     if known is not None:
