@@ -10,21 +10,25 @@ __all__ = ['PUBLISHED_NAMES', 'published_curves', 'published_layer', 'measure', 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..cecv import THRESHOLDS, cecv_of, containing, environments
 from ..cecv.order import order_table
-from ..config import MODELS, PROTOCOLS, InputError, ModelConfig, TrainConfig, choose, write_atomic
+from ..config import MODELS, InputError, ModelConfig, write_atomic
 from ..places import data_file
-from .records import read_lines
+from .records import RunPlan, read_lines
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # %% ../../nbs/12_studies/03_cecv_of_networks.ipynb #390fe61e
 PUBLISHED_NAMES = {"lstm": "LSTM", "l-g-dcnn-v1": "L-G-DCNN-V1", "l-g-dcnn": "L-G-DCNN", "ldcnn": "LDCNN",
                    "l-att-res-dcnn": "L-ATT-RES-DCNN", "dcnn": "DCNN", "dcnn-k1": "DCNN-K1"}  # ours -> theirs
 
 def published_curves(setting: str = "set A",  # the paper's silicon set
-                    ):  # pandas DataFrame: model, setting, threshold, count, source
+                    ) -> "pd.DataFrame":  # model, setting, threshold, count, source
     "Read the reference's own counts; raises `InputError` for an unknown setting."
     import pandas as pd
     table = pd.read_csv(data_file("cecv_reference.csv"))
@@ -41,13 +45,13 @@ def published_layer(config: ModelConfig) -> str:
     return "dcnn-branch" if "dcnn" in config.stages else "output"
 
 # %% ../../nbs/12_studies/03_cecv_of_networks.ipynb #ab5c5cdc
-def measure(model,  # fitted
+def measure(model: object,  # fitted
             formulas: Iterable[str],
             element: str = "Si",
             layers: Iterable[str] = ("output",),
-            thresholds=THRESHOLDS,
+            thresholds: Iterable[float] = THRESHOLDS,
             n_orders: int = 50,
-           ):  # pandas DataFrame, a row per layer and threshold
+           ) -> "pd.DataFrame":  # a row per layer and threshold
     "Count the environments of an element in some layers, with the band of the order."
     import pandas as pd
     formulas, tables = containing(formulas, [element]), []
@@ -58,38 +62,28 @@ def measure(model,  # fitted
         n = sum(len(rows) for rows, _ in group.values())
         tables.append(table.rename(columns={"row_order": "count"}).assign(
             element=element, layer=layer, n_compounds=n, value=table["row_order"] / n,
-            legacy=cecv_of(theirs, element, layer, thresholds, legacy=True).counts))
+            legacy=cecv_of(theirs, element, layer, thresholds).counts))
     return pd.concat(tables, ignore_index=True)
 
 # %% ../../nbs/12_studies/03_cecv_of_networks.ipynb #f30615f2
 @dataclass(frozen=True)
-class ComparisonPlan:
+class ComparisonPlan(RunPlan):
     "Say which networks to train, on what, and which element to look at."
-    dataset: str
-    architectures: tuple[str | ModelConfig, ...] = ("lstm", "l-g-dcnn", "dcnn-k1")
+    networks: tuple[str | ModelConfig, ...] = ("lstm", "l-g-dcnn", "dcnn-k1")
     seeds: tuple[int, ...] = (0, 1, 2)
+    epochs: int | None = None  # instead of the protocol's own
     element: str = "Si"
     layers: tuple[str, ...] = ("output", "published")  # the last stands for each network's `published_layer`
     look_at: str = "test"  # "train", "val", "test" or "all"
-    protocol: str | TrainConfig = "fast"
-    epochs: int | None = None  # instead of the protocol's own
 
     @property
-    def file_name(self) -> str: return f"cecv_{self.dataset}_{self.element}.csv"
-
-    def configs(self) -> list[ModelConfig]:
-        "Look up the architectures; raises `InputError` for unknown names."
-        return [a if isinstance(a, ModelConfig) else choose(a, MODELS, "architecture") for a in self.architectures]
+    def file_name(self) -> str:
+        "Name the file that holds the lines of this plan."
+        return f"cecv_{self.dataset}_{self.element}.csv"
 
     def layers_of(self, config: ModelConfig) -> tuple[str, ...]:
         "Name the layers of a network to look at."
         return tuple(dict.fromkeys(published_layer(config) if name == "published" else name for name in self.layers))
-
-    def train_config(self) -> TrainConfig:
-        "Return the protocol with the plan's number of epochs."
-        known = self.protocol
-        if not isinstance(known, TrainConfig): known = choose(known, PROTOCOLS, "protocol")
-        return known.replace(epochs=self.epochs) if self.epochs else known
 
 # %% ../../nbs/12_studies/03_cecv_of_networks.ipynb #67645bd8
 _KEY = ["dataset", "model", "model_digest", "protocol_digest", "seed", "element", "look_at"]
@@ -108,7 +102,7 @@ def _train_and_measure(plan: ComparisonPlan, config: ModelConfig, seed: int, ds)
 def run_comparison(plan: ComparisonPlan,
                    folder: str | Path,  # where the CSV is, or will be
                    note: Callable[[str], None] = lambda text: None,  # told of progress
-                  ):  # pandas DataFrame, all that is in the file
+                  ) -> "pd.DataFrame":  # all that is in the file
     "Train what the plan asks for and the file lacks; returns the whole file."
     import pandas as pd
 
@@ -117,8 +111,8 @@ def run_comparison(plan: ComparisonPlan,
     path.parent.mkdir(parents=True, exist_ok=True)
     for seed in plan.seeds:  # seeds outermost: a part of the plan is still a fair comparison
         for config in plan.configs():
-            key = dict(zip(_KEY, (plan.dataset, config.name, config.digest(), plan.train_config().digest(), seed,
-                                  plan.element, plan.look_at)))
+            known = plan.key(config, seed) | {"element": plan.element, "look_at": plan.look_at}
+            key = {name: known[name] for name in _KEY}
             stored = read_lines(path)
             known = stored[(stored[_KEY].astype(str) == pd.Series(key).astype(str)).all(axis=1)] if len(stored) else stored
             if set(plan.layers_of(config)) <= set(known.get("layer", ())): continue
@@ -136,12 +130,12 @@ def _layers_for(models, layer: str):  # Series of names
     read = lambda m: published_layer(MODELS[m]) if m in MODELS else "output"
     return models.map(read) if layer == "published" else layer
 
-def compare_order(table,  # DataFrame: model, seed, layer, threshold, count, value
+def compare_order(table: "pd.DataFrame",  # columns: model, seed, layer, threshold, count, value
                   threshold: float = 0.05,
                   layer: str = "output",  # or "published": the one at which the reference reads each network
                   quantity: str = "value",  # or "legacy", the reference's count
                   setting: str = "set A",
-                 ):  # (DataFrame: model, seeds, mean, low, high, published; Kendall's tau)
+                 ) -> tuple["pd.DataFrame", float]:  # (model, seeds, mean, low, high, published; Kendall's tau)
     "Hold the order of the networks against the published one."
     from scipy.stats import kendalltau
     rows = table[np.isclose(table["threshold"], threshold) & (table["layer"] == _layers_for(table["model"], layer))]
