@@ -14,6 +14,7 @@ HOMES = {"LGDCNNRegressor": "estimators.regressor", "LGDCNNClassifier": "estimat
          "FusedRegressor": "fusion.fused", "FusedClassifier": "fusion.fused",
          "load_dataset": "data.datasets", "list_datasets": "data.datasets",
          "Applicability": "trust.applicability", "CrossConformal": "trust.conformal",
+         "pretrained": "properties.shipped",
          "parse_formula": "composition", "FormulaError": "composition", "InputError": "config"}
 _MODULES = ("benchmark", "cecv", "cli", "comparison", "composition", "config", "data", "elements", "estimators", "formulas",
             "fusion", "networks", "plots", "properties", "studies", "training", "trust")

@@ -5,12 +5,10 @@
 # %% auto #0
 __all__ = ['BOUNDS', 'FIRST', 'LAST', 'PROTOCOL', 'LIMIT', 'AT_HOME', 'oqmd_like', 'distance', 'prediction', 'step_losses',
            'agreement', 'serve', 'rates', 'points_for', 'projection', 'device_name', 'measure_card', 'check_card',
-           'as_csv', 'carried']
+           'carried']
 
 # %% ../../nbs/10_benchmark/09_card.ipynb #cde16d39
 import contextlib
-import csv
-import io
 import json
 import math
 import os
@@ -20,7 +18,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -29,15 +27,14 @@ import torch
 from .worker import results_folder
 from ..composition import featurize
 from ..config import MODELS, PROTOCOLS, write_atomic
-from ..training.device import Machine
-from ..training.device import bf16_units
+from ..training.device import Machine, bf16_units
 from ..networks.layers import CompositionTensors
 from ..networks.models import build_model
 from .plan import MAIN, by_size, card_plan, default_plan, n_folds, schedule
-from .provenance import code_version
-from .store import ResultStore
+from .provenance import provenance
+from .store import ResultStore, csv_text
 from ..training.speed import formulas_like, operations, product_rate
-from ..training.loop import Rows, Run, _take_step, predict
+from ..training.loop import Rows, Run, take_step, predict
 
 # %% ../../nbs/10_benchmark/09_card.ipynb #cfb4250f
 BOUNDS = {"fp32": 1e-3, "bf16": 2e-2}         # relative distance of predictions
@@ -69,7 +66,7 @@ def step_losses(device: torch.device, precision: str, steps: int,
     while len(losses) < steps:
         for index in run.remaining():
             before = run.total.item()
-            _take_step(run, index)
+            take_step(run, index)
             losses.append((run.total.item() - before) * scale)
             if len(losses) == steps or (len(losses) > 1 and time.monotonic() > end): return losses
         run.begin_epoch()
@@ -84,7 +81,7 @@ def _line(what: str, way: str, value: float | None, bound: float | None = None, 
     return {"what": what, "way": way, "batch": batch, "processes": processes, "value": shown,
             "bound": "" if bound is None else bound, "ok": ok, "note": note}
 
-def agreement(device: torch.device, precisions=("fp32", "bf16"), steps: int = 50,
+def agreement(device: torch.device, precisions: Iterable[str] = ("fp32", "bf16"), steps: int = 50,
               seconds: float = math.inf,  # for all losses together
              ) -> list[dict]:
     "Compare predictions and losses of a device with the processor's in float32."
@@ -129,7 +126,7 @@ class _Steps:
             self.run.begin_epoch()
             self.indices = iter(self.run.remaining())
             index = next(self.indices)
-        _take_step(self.run, index)
+        take_step(self.run, index)
         return len(index)
 
     def measure(self, seconds: float) -> tuple[int, float]:  # rows, seconds
@@ -188,6 +185,7 @@ class _Crew:
         return answers
 
     def close(self) -> None:
+        "End all processes."
         for m in self.members: m.kill()
         for m in self.members: m.wait()
 
@@ -203,7 +201,8 @@ def rates(points: list[tuple[str, int, int]],  # (way, batch, processes)
     crew, lines, ready, longest = _Crew(max(n for *_, n in points), task), [], {}, {"made": 0.0, "measured": 0.0}
     try:
         for way, batch, n in points:
-            def line(value, note="", point=(way, batch, n)): lines.append(_rate(value, *point, note))
+            def line(value: float | None, note: str = "", point: tuple = (way, batch, n)) -> None:
+                lines.append(_rate(value, *point, note))
             new = ready.get((way, batch), 0) < n  # steps are made once for a batch and a way, and measured by one and all
             if time.monotonic() + longest["measured"] + new * longest["made"] > end:
                 line(None, "left out: no time"); continue
@@ -269,24 +268,17 @@ def check_card(device: str = "auto", results: str | Path | None = None, seconds:
     "Check a device, measure it, print the table and write it to the folder `speed` beside the benchmark's results."
     began = time.monotonic()
     lines, machine = measure_card(device, float(seconds), results)
-    stamp = {"device": machine.label, "precision": machine.precision, "torch": torch.__version__.split("+")[0],
-             "commit": code_version()["commit"]}
+    made = provenance(machine)
+    stamp = {k: made[k] for k in ("device", "precision", "torch", "commit")}
     folder = results_folder(results).parent / "speed"
     folder.mkdir(parents=True, exist_ok=True)
-    path = write_atomic(folder / f"card_{device_name(machine)}.csv", as_csv([line | stamp for line in lines]))
+    path = write_atomic(folder / f"card_{device_name(machine)}.csv", csv_text([line | stamp for line in lines]))
     for line in lines:
         point = f"{line['way']:<9}{line['batch']!s:>6}{line['processes']!s:>4}"
         bound = f"at most {line['bound']:g}: {line['ok']}  " if line["bound"] != "" else ""
         print(f"{line['what']:<30}{point}{line['value']:>11}  {bound}{line['note']}".rstrip())
     note(f"{machine.label}, {machine.precision}, torch {stamp['torch']}: {time.monotonic() - began:.0f} s; in {path}")
     return int(any(line["ok"] == "NO" for line in lines))
-
-def as_csv(lines: list[dict]) -> str:
-    "Write lines as CSV."
-    out = io.StringIO()
-    writer = csv.DictWriter(out, lines[0], lineterminator="\n")
-    writer.writeheader(); writer.writerows(lines)
-    return out.getvalue()
 
 # %% ../../nbs/10_benchmark/09_card.ipynb #c9a74769
 LIMIT = 60e6  # bytes that may travel

@@ -92,11 +92,11 @@ def run(cell: tuple[str, ...], budget: str | None, device: str, precision: str, 
         pack: Path | None, keep: str, in_parts: bool, force: bool, workers: int | None, every: float,
         rehearse: Path | None, results: Path | None, **filters: object) -> None:
     "Run undone cells; safe to kill at any moment and to start several times at once."
-    from lgdcnn.benchmark.worker import _run
+    from lgdcnn.benchmark.__main__ import run_cells
     given = {"cell": cell, "budget": budget, "device": device, "precision": precision, "threads": threads, "pack": pack,
              "keep": keep, "in_parts": in_parts, "force": force, "workers": workers, "every": every, "rehearse": rehearse,
              "results": results}
-    if code := _run(given | filters, _note, click.echo): raise SystemExit(code)
+    if code := run_cells(given | filters, _note, click.echo): raise SystemExit(code)
 
 # %% ../../nbs/14_cli/05_benchmark.ipynb #d1a30006
 @benchmark.command()

@@ -100,8 +100,9 @@ def _write_table(write, model, wanted, csv: Path, coverage: float, form: str, op
 @click.command()
 @click.option("--format", "form", type=click.Choice(["text", "csv"]), default="text", show_default=True)
 def properties(form: str) -> None:
-    "List the properties that `predict --property` knows: unit, source, rows, test error, width of 90 % intervals."
+    "List the properties that `predict --property` knows: unit, source, rows, test error, 90 % interval (csv: and licence)."
     from lgdcnn.properties.shipped import pretrained
     table = pretrained().properties()
-    click.echo(table.to_csv(index=False) if form == "csv" else
-               table.to_string(index=False, float_format=lambda v: f"{v:.3g}") + "\n", nl=False)
+    if form == "csv": return click.echo(table.to_csv(index=False), nl=False)
+    table = table.drop(columns=["quantity", "licence", "citation"])
+    click.echo(table.to_string(index=False, float_format=lambda v: f"{v:.3g}"))

@@ -6,9 +6,7 @@
 __all__ = ['COLUMNS', 'LEGEND', 'grid', 'as_csv', 'legend', 'render', 'render_difference']
 
 # %% ../../nbs/11_comparison/03_render.ipynb #0011a522
-import csv
-import io
-
+from ..benchmark.store import csv_text
 from ..config import choose
 
 # %% ../../nbs/11_comparison/03_render.ipynb #6ae442dc
@@ -52,10 +50,7 @@ def _laid_out(records: list[dict]) -> list[list[str]]:
 # %% ../../nbs/11_comparison/03_render.ipynb #ac1b3b95
 def as_csv(records: list[dict]) -> str:
     "Write records with all their columns; numbers in full."
-    out = io.StringIO()
-    writer = csv.DictWriter(out, list(records[0]) if records else list(COLUMNS), lineterminator="\n")
-    writer.writeheader(); writer.writerows(records)
-    return out.getvalue().rstrip("\n")
+    return csv_text(records, () if records else COLUMNS).rstrip("\n")
 
 # %% ../../nbs/11_comparison/03_render.ipynb #26f7eea8
 LEGEND = {"*": "lowest test error of the models run on the set, each by one protocol; all others are farther away than the "

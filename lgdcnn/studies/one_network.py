@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Models', 'VIEWS', 'ViewPlan', 'InnerLayers', 'layer_table', 'cecv_element_table', 'leader_table', 'flatten',
-           'nearest', 'element_family', 'untrained', 'element_means', 'element_map_table', 'compound_map_table',
-           'sweep_table', 'ternary_table', 'measured_table', 'grid_steps', 'score_table', 'run_views']
+           'nearest', 'untrained', 'element_means', 'element_map_table', 'compound_map_table', 'sweep_table',
+           'ternary_table', 'measured_table', 'grid_steps', 'score_table', 'run_views']
 
 # %% ../../nbs/12_studies/05_one_network.ipynb #5db669b7
 import copy
@@ -21,7 +21,7 @@ import pandas as pd
 import torch
 
 from .. import cecv
-from ..cecv.members import anion_families
+from ..cecv.members import anion_families, element_family
 from ..cecv.clusters import cluster_labels
 from ..composition import SYMBOLS, featurize, parse_formula
 from ..config import InputError, write_atomic
@@ -139,16 +139,6 @@ def nearest(x: np.ndarray,  # (n, d)
     return among[d.argmin(1)]
 
 # %% ../../nbs/12_studies/05_one_network.ipynb #db0d72e6
-def element_family(symbol: str) -> str:
-    "Name one of six families of elements."
-    from pymatgen.core import Element
-    e = Element(symbol)
-    if e.is_alkali: return "alkali metal"
-    if e.is_alkaline: return "alkaline earth"
-    if e.is_lanthanoid or e.is_actinoid or symbol in ("Sc", "Y"): return "rare earth, actinide"
-    if e.block == "d": return "d metal"
-    return "p metal, metalloid" if e.is_metalloid or e.is_post_transition_metal else "nonmetal"
-
 def untrained(model: LGDCNNRegressor) -> LGDCNNRegressor:
     "Return the model as it was before training, with the same seed."
     other = copy.copy(model)
@@ -265,6 +255,7 @@ def _trainer(ds: Dataset, plan: ViewPlan, keep: str | Path | None, say: Callable
     "Return a function that trains a network when it is first asked for, or reads it."
     @cache
     def model(name: str) -> LGDCNNRegressor:
+        "Train or read one."
         path = Path(keep) / f"{name}.{plan.seed}.{plan.epochs}.lgdcnn" if keep else None
         if path and path.is_file(): return LGDCNNRegressor.load(path)
         say(f"training {name}")

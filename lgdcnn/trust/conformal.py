@@ -11,7 +11,6 @@ import inspect
 from collections.abc import Sequence
 
 import numpy as np
-from sklearn.base import clone
 
 from ..composition import composition_keys
 from ..config import InputError
@@ -134,6 +133,7 @@ class CrossConformal:
             **options,  # passed to each fit; validation=0 for networks, unless said otherwise
            ) -> "CrossConformal":
         "Fit K clones; raises `InputError` for rows that cannot be used."
+        from sklearn.base import clone  # not above: networks are run where there is no scikit-learn
         formulas = check_formulas(formulas)
         y = check_targets(y, len(formulas))
         if hasattr(self.model, "n_models"): options = {"validation": 0} | options

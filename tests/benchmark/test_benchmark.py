@@ -17,7 +17,7 @@ from lgdcnn.benchmark import worker as benchmark
 from lgdcnn.benchmark.results import Cell, Predictions
 from lgdcnn.benchmark.store import ResultStore
 from lgdcnn.cli.benchmark import benchmark as commands
-from lgdcnn.comparison import against, table
+from lgdcnn.comparison import against, paired, table
 from lgdcnn.composition import featurize
 from lgdcnn.config import MODELS, PROTOCOLS, InputError
 from lgdcnn.data.packing import ArraySet, write_pack
@@ -118,19 +118,23 @@ def test_the_worker_needs_only_torch_and_numpy(pack, tmp_path):
 import sys
 for name in ("pandas", "pymatgen", "sklearn", "scipy", "matplotlib", "seaborn", "fastcore", "safetensors", "pyarrow", "tqdm", "click"):
     sys.modules[name] = None
-from lgdcnn.benchmark import worker as benchmark
+from lgdcnn.benchmark.__main__ import main
 from lgdcnn.config import MODELS, PROTOCOLS
 MODELS["lstm"] = MODELS["lstm"].replace(d_model=16)
 PROTOCOLS["fast"] = PROTOCOLS["fast"].replace(epochs=1)
 import lgdcnn.benchmark.plan
-assert benchmark.main(["run", "--dataset", "salts", "--model", "mean"]) == 2
+assert main(["run", "--dataset", "salts", "--model", "mean"]) == 2
 assert "mean" not in lgdcnn.benchmark.plan.models() and len(lgdcnn.benchmark.plan.default_plan()) > 100
-sys.exit(benchmark.main(sys.argv[1:]))"""
+sys.exit(main(sys.argv[1:]))"""
     words = ["run", "--cell", "salts/lstm.fast.fold0.seed0", "--pack", str(pack), "--results", str(tmp_path / "r"), "--threads", "1"]
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "1 run\n"), done.stderr
     assert "'mean' is no network, and baselines need scikit-learn" in done.stderr
     assert len(ResultStore(tmp_path / "r").rows()) == 1
+
+
+def run(cell, data, machine):  # row, predictions for the test rows
+    return runs.run_cell(runs.resolve(cell, lambda name: data), machine)[0][:2]
 
 
 def test_a_repeated_cell_gives_the_same_number(tiny, pack, tmp_path):
@@ -140,7 +144,7 @@ def test_a_repeated_cell_gives_the_same_number(tiny, pack, tmp_path):
         benchmark.fill([cell], store, benchmark.loader(pack), CPU, force=force)
         rows.append(store.read(cell))
     assert rows[0].test == rows[1].test and rows[0].val == rows[1].val and rows[0].predictions == rows[1].predictions
-    other = runs.run_cell(Cell("salts", 1, "l-g-dcnn", "fast", 4), tiny_set(), CPU)[0]
+    other = run(Cell("salts", 1, "l-g-dcnn", "fast", 4), tiny_set(), CPU)[0]
     assert other.test != rows[0].test
 
 
@@ -155,7 +159,7 @@ def test_validation_predictions_give_the_row_its_validation_error_and_multiples(
 
 def test_the_row_says_what_was_done(tiny, pack, tmp_path):
     data, cell = tiny_set(), Cell("salts", 2, "gru", "fast", 0)
-    row, predictions = runs.run_cell(cell, data, CPU)
+    row, predictions = run(cell, data, CPU)
     split = data.splits[2]
     assert row.cell == cell and (row.n_train, row.n_val, row.n_test) == (14, 5, 5)
     assert (predictions.rows == split.test).all() and predictions.std.min() > 0
@@ -176,15 +180,15 @@ def test_test_targets_and_validation_targets_do_not_reach_training(tiny):
     other = ArraySet(data.name, data.property, data.unit, data.task, data.compositions, spoilt, data.splits, data.formulas)
     cells = [Cell("salts", 0, "lstm", "fast", 0), Cell("salts", 0, "random-forest", "none", 0)]
     for cell in cells:
-        assert (runs.run_cell(cell, data, CPU)[1].mean == runs.run_cell(cell, other, CPU)[1].mean).all()
+        assert (run(cell, data, CPU)[1].mean == run(cell, other, CPU)[1].mean).all()
 
 
 def test_classes(tiny):
     data, cell = tiny_set(task="classification"), Cell("salts", 0, "random-forest", "none", 0)
-    row = runs.run_cell(cell, data, CPU)[0]
+    row = run(cell, data, CPU)[0]
     assert set(row.test) == {"roc_auc", "balanced_accuracy", "accuracy", "roc_auc_hard"} and row.coverage == {}
     assert runs.impossible(Cell("matbench_glass", 0, "l-g-dcnn", "fast", 0)) == ""
-    row, predictions = runs.run_cell(Cell("salts", 0, "lstm", "fast", 0), data, CPU)
+    row, predictions = run(Cell("salts", 0, "lstm", "fast", 0), data, CPU)
     assert 0 <= predictions.mean.min() and predictions.mean.max() <= 1 and predictions.std is None
 
 
@@ -203,7 +207,7 @@ def test_a_network_that_outlasts_the_budget_is_put_aside_and_ends_the_same(tiny,
     monkeypatch.setitem(PROTOCOLS, "fast", PROTOCOLS["fast"].replace(epochs=4))
     whole, store = ResultStore(tmp_path / "whole"), ResultStore(tmp_path / "parts")
     benchmark.fill([cell], whole, load, CPU)
-    monkeypatch.setattr(benchmark, "run_family", lambda *a: runs.run_family(*a[:4], -math.inf))  # always too late
+    monkeypatch.setattr(benchmark, "run_cell", lambda *a: runs.run_cell(*a[:3], -math.inf))  # always too late
     outcomes = [str(benchmark.fill([cell], store, load, CPU, in_parts=True)) for _ in range(4)]
     assert outcomes == ["0 run; 1 put aside, to go on with"] * 3 + ["1 run"]
     assert store.read(cell).predictions == whole.read(cell).predictions and store.read(cell).epochs == 4
@@ -393,11 +397,11 @@ def test_published_numbers_stand_apart():
 def test_bootstrap_against_known_values():
     rng = np.random.default_rng(3)
     d = rng.normal(-0.2, 1.0, 4000)
-    found = table.paired_bootstrap(d)
+    found = paired.paired_bootstrap(d)
     assert found["difference"] == pytest.approx(d.mean())
     assert (found["high"] - found["low"]) == pytest.approx(2 * 1.96 * d.std() / math.sqrt(4000), rel=0.06)
-    assert found == table.paired_bootstrap(d) != table.paired_bootstrap(d, seed=1)
-    none = table.paired_bootstrap(np.tile([1.0, -1.0], 500))
+    assert found == paired.paired_bootstrap(d) != paired.paired_bootstrap(d, seed=1)
+    none = paired.paired_bootstrap(np.tile([1.0, -1.0], 500))
     assert none["low"] < 0 < none["high"] and none["p"] > 0.4
 
 

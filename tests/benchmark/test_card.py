@@ -12,12 +12,14 @@ from test_benchmark import tiny_set
 
 from lgdcnn.benchmark import card, plan, runs
 from lgdcnn.benchmark import worker as benchmark
-from lgdcnn.benchmark.results import Cell
-from lgdcnn.benchmark.store import ResultStore
+from lgdcnn.benchmark.__main__ import main
+from lgdcnn.benchmark.results import Cell, example_row
+from lgdcnn.benchmark.store import ResultStore, merge
 from lgdcnn.cli.benchmark import benchmark as commands
 from lgdcnn.config import MODELS, PROTOCOLS, InputError
 from lgdcnn.data.parts import SHARES, TEST_SHARE, divide_rows, part_name, part_set
-from lgdcnn.networks.saved import load_network
+from lgdcnn.networks.models import build_model
+from lgdcnn.networks.saved import load_network, save_network
 from lgdcnn.training import device
 from lgdcnn.training.loop import predict
 
@@ -31,7 +33,7 @@ def small(monkeypatch): monkeypatch.setitem(MODELS, "l-g-dcnn", MODELS["l-g-dcnn
 def test_a_card_that_computes_something_else_is_told(small, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(card, "points_for", lambda device: [("eager", 16, 1), ("captured", 16, 1)])
     store = tmp_path / "benchmark"
-    assert benchmark.main(["card", "--device", "cpu", "--results", str(store), "--seconds", "600"]) == 0
+    assert main(["card", "--device", "cpu", "--results", str(store), "--seconds", "600"]) == 0
     file, = (tmp_path / "speed").glob("card_cpu*.csv")
     lines = list(csv.DictReader(file.open()))
     checks = [line for line in lines if line["bound"]]
@@ -46,7 +48,7 @@ def test_a_card_that_computes_something_else_is_told(small, tmp_path, monkeypatc
     monkeypatch.setattr(card, "prediction", lambda device, p, *n: honest(device, p, *n) * (1 + 0.1 * (p == "bf16")))
     monkeypatch.setattr(card, "points_for", lambda device: [])
     monkeypatch.setattr(card, "rates", lambda *a: [])
-    assert benchmark.main(["card", "--device", "cpu", "--results", str(store), "--seconds", "20"]) == 1
+    assert main(["card", "--device", "cpu", "--results", str(store), "--seconds", "20"]) == 1
     assert "at most 0.02: NO" in capsys.readouterr().out
 
 
@@ -114,6 +116,25 @@ def test_a_part_is_learnt_like_any_set_and_its_network_is_kept_on_a_card(tmp_pat
     mean = shift + scale * predict(network, runs.CompositionTensors(part.part("test")[0]))[0][:, 0].numpy()
     assert facts["cell"] == cell.id and mean == pytest.approx(p.mean, abs=2e-3)
     assert (tmp_path / "networks" / ".gitignore").read_text() == "*\n"
+
+
+def test_kept_networks_come_home_with_their_rows_and_no_other_does(tmp_path):
+    there, here = ResultStore(tmp_path / "there"), ResultStore(tmp_path / "here")
+    rows = [example_row(seed=k) for k in range(4)]
+    network = build_model(MODELS["lstm"].replace(d_model=16))
+    for row in rows:
+        there.write(row)
+        save_network(there.network_room(row.cell), network, {"cell": row.cell.id})
+    here.write(rows[1])  # the same run, whose network stayed there
+    here.write(replace(rows[2], seconds=99.0))  # another run of the cell: that network is not its own
+    there.network_path(rows[3].cell).write_bytes(b"cut")
+    with pytest.warns(UserWarning, match="not merged: .* no saved network"): merge(here, there)
+    assert [here.network_path(r.cell).exists() for r in rows] == [True, True, False, False]
+    assert load_network(here.network_path(rows[0].cell))[1]["cell"] == rows[0].cell.id and here.has(rows[3].cell)
+    assert (here.folder / "networks" / ".gitignore").read_text() == "*\n"
+    save_network(there.network_path(rows[3].cell), network, {"cell": rows[0].cell.id})
+    with pytest.warns(UserWarning, match="holds the network of"): merge(here, there)
+    assert not here.network_path(rows[3].cell).exists()
 
 
 def test_commands_name_what_is_not_there(tmp_path):

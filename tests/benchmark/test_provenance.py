@@ -6,7 +6,7 @@ import pytest
 
 from lgdcnn.benchmark import provenance
 from lgdcnn.benchmark.provenance import code_digest
-from lgdcnn.benchmark.runs import run_family
+from lgdcnn.benchmark.runs import resolve, run_cell
 from lgdcnn.benchmark.store import ResultStore
 from lgdcnn.config import repo_root
 
@@ -64,7 +64,7 @@ def test_code_is_named_as_it_was_before_the_training(monkeypatch):
         monkeypatch.setattr(provenance, "code_version", lambda: named[1])
         return fit(*args)
     monkeypatch.setattr(runs, "fit_cell_baseline", slow)
-    row = run_family(Cell("salts", 0, "mean", "none", 0), [tiny_set()], CPU)[0][0]
+    row = run_cell(resolve(Cell("salts", 0, "mean", "none", 0), lambda name: tiny_set()), CPU)[0][0]
     assert row.source == "before"
 
 

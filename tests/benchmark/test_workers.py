@@ -17,6 +17,7 @@ from test_benchmark import tiny_set
 
 from lgdcnn.benchmark import supervisor as workers
 from lgdcnn.benchmark import worker as benchmark
+from lgdcnn.benchmark.__main__ import main
 from lgdcnn.benchmark.results import Cell
 from lgdcnn.benchmark.store import ResultStore, merge
 from lgdcnn.benchmark.supervisor import Supervisor, run_workers
@@ -134,7 +135,7 @@ def test_the_supervisor_dies_is_stopped_and_ends_in_time(place, tmp_path, restor
     assert time.monotonic() - began < 7 + 25 and short.returncode == 0 and "3 left" in short.stdout, short.stderr
     assert kept <= checkpoints() and not claimed(tmp_path) and not list(tmp_path.rglob("*.part"))
 
-    workers.shrink(place / "small.json")
+    benchmark.shrink(place / "small.json")
     cells = [Cell.from_id(name) for name in names("brief", 1)]
     seen = []
     benchmark.fill(cells, ResultStore(tmp_path), benchmark.loader(place / "pack.npz"), device.Machine.choose("cpu", "fp32"),
@@ -146,7 +147,7 @@ def test_the_supervisor_dies_is_stopped_and_ends_in_time(place, tmp_path, restor
     assert all(first.get(cell, 301) > 1 for cell in kept), "what was put aside goes on where it was"
 
 
-FULL = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000)); from lgdcnn.benchmark.worker import main; sys.exit(main(sys.argv[1:]))"
+FULL = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000)); from lgdcnn.benchmark.__main__ import main; sys.exit(main(sys.argv[1:]))"
 
 
 def test_a_full_disk_stops_with_one_line_and_leaves_nothing_half_written(place, tmp_path):
@@ -164,7 +165,7 @@ def test_what_cannot_be_is_refused_before_a_worker_starts(place, tmp_path, monke
     def say(content, *words):
         pack.write_bytes(content)
         words = [*command(place, tmp_path / "r")[3:], "--workers", "2", "--pack", str(pack), *words]
-        assert benchmark.main(words) == 2
+        assert main(words) == 2
         out, err = capsys.readouterr()
         assert out == "" and err.count("\n") == 1 and not list(tmp_path.glob("r/runs/*")), err
         return err

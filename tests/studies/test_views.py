@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from lgdcnn import cecv
+from lgdcnn.cecv.members import element_family
 from lgdcnn.composition import ATOMIC_NUMBER, SYMBOLS, parse_formula
 from lgdcnn.config import InputError
 from lgdcnn.elements import element_table
@@ -17,7 +18,6 @@ from lgdcnn.studies.one_network import (
     VIEWS,
     InnerLayers,
     ViewPlan,
-    element_family,
     grid_steps,
     measured_table,
     nearest,

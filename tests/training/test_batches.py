@@ -79,12 +79,12 @@ def test_the_loss_of_an_epoch_is_the_mean_over_rows(salts):
 
 def test_a_stratified_run_goes_on_from_its_checkpoint(salts, tmp_path, monkeypatch):
     plain, _ = weights(salts)
-    take, left = training._take_step, iter(range(9))
+    take, left = training.take_step, iter(range(9))
     def stand_in(run, index):
         if next(left, None) is None: raise KeyboardInterrupt
         take(run, index)
     with monkeypatch.context() as m:
-        m.setattr(training, "_take_step", stand_in)
+        m.setattr(training, "take_step", stand_in)
         with pytest.raises(KeyboardInterrupt): weights(salts, checkpoint=tmp_path / "run.npz")
     assert torch.equal(weights(salts, checkpoint=tmp_path / "run.npz")[0], plain)
 
