@@ -34,9 +34,6 @@ KNOWN = {
         "06_estimators/09_baselines.ipynb: A guess",
         "07_fusion/01_joined.ipynb: A text as a tensor",
         "10_benchmark/04_plan.ipynb: Budgets",
-        "10_benchmark/06_runs.ipynb: From a fit to a row",
-        "10_benchmark/07_worker.ipynb: Where data and results are",
-        "10_benchmark/09_card.ipynb: The command",
         "11_comparison/01_paired.ipynb: In words",
         "11_comparison/06_evidence.ipynb: A line for each cell, a sample of its rows",
         "11_comparison/07_views.ipynb: Errors by number of elements",
@@ -60,70 +57,38 @@ KNOWN = {
         "14_cli/08_properties.ipynb: Columns for a table"},
     "long_modules": {
         *"""
-        benchmark.card benchmark.supervisor cli.__init__ estimators.base fusion.fused
+        estimators.base fusion.fused
         """.split()},
     "undocumented": {
         *"""
-        benchmark.claims.Claims.path benchmark.supervisor.Report.code benchmark.supervisor.Report.set_aside
-        benchmark.worker.Outcome.skip cli.__init__.Separator.convert composition.Compositions.n_elements
-        data.reading.TableReader.places estimators.baselines.ElemNet.fit estimators.baselines.ElemNet.predict
+        benchmark.claims.Claims.path estimators.baselines.ElemNet.fit estimators.baselines.ElemNet.predict
         estimators.baselines.FeatureModel.fit estimators.baselines.FeatureModel.predict estimators.baselines.Mean.fit
         estimators.baselines.Mean.predict estimators.baselines.NearestNeighbour.fit estimators.trees.Trees.fit
         estimators.trees.Trees.predict fusion.members.Member.is_trees fusion.members.Member.name
-        networks.elemnet.ElemNet.forward networks.layers.Attention.forward networks.layers.DCNN.forward
-        networks.layers.ElementConv.forward networks.layers.Embedder.forward networks.layers.FractionEncoding.forward
-        networks.layers.GRU networks.layers.Head.forward networks.layers.LSTM networks.layers.Recurrent.forward
-        networks.layers.ResidualUnit.forward networks.layers.SmoothFraction.forward
-        networks.models.CompositionNetwork.forward networks.peers.AttentionHead.forward
-        networks.peers.ChannelEmbedder.forward networks.peers.Dropout.forward networks.peers.Dropout.get_extra_state
-        networks.peers.Dropout.set_extra_state networks.peers.MessagePassing.forward networks.peers.Residual.forward
-        networks.peers.ResidualNetwork.forward networks.peers.SelfAttention.forward
-        networks.peers.WeightedAttention.forward plots.manifest.FigureNotebook.inputs
-        plots.manifest.FigureNotebook.name properties.table.Property.card properties.table.Property.unit
+        properties.table.Property.card properties.table.Property.unit
         studies.cecv_of_networks.ComparisonPlan.file_name training.speed.PlainNetwork.forward
         """.split()},
     "untyped": {
         *"""
-        benchmark.card.agreement benchmark.plan.cells benchmark.plan.make_plan benchmark.provenance.provenance
-        benchmark.results.example_row benchmark.supervisor.Supervisor.gone benchmark.supervisor.Supervisor.hear
-        benchmark.worker.plan_of cecv.__init__.compute cecv.__init__.environments cecv.__init__.sweep
-        cecv.__init__.to_frame cecv.clusters.entries cecv.members.agreement cecv.members.membership
-        cecv.order.order_table cli.__init__.Separator.convert cli.__init__.check_out cli.__init__.completion
-        cli.__init__.demo cli.__init__.in_file cli.__init__.naming_lines cli.__init__.out_file cli.__init__.train
-        cli.benchmark.card cli.benchmark.fuse cli.benchmark.matbench_export cli.benchmark.merge cli.benchmark.plan
-        cli.benchmark.predictions cli.benchmark.run cli.benchmark.speed cli.benchmark.status cli.benchmark.table
-        cli.cecv.as_text cli.cecv.command cli.figures.figures cli.plot.plot cli.predict.predict
-        cli.properties.properties config.Config.from_dict config.Config.replace data.datasets.Dataset.duplicates
-        data.datasets.Dataset.part data.datasets.from_frame data.packing.check_unfolded
-        data.reading.TableReader.places data.reading.TableReader.table data.reading.refusals data.reading.source_of
-        data.splits.matbench_splits data.splits.split_by_composition data.tables.as_number data.tables.check_labels
-        data.tables.check_target_table data.tables.check_weights data.tables.column data.tables.numbered_table
-        data.tables.read_table errors.choose errors.quoted estimators.base.embed estimators.base.embed_layers
-        estimators.base.fit estimators.base.load estimators.baselines.ElemNet.fit estimators.baselines.ElemNet.predict
-        estimators.baselines.FeatureModel.fit estimators.baselines.FeatureModel.predict estimators.baselines.Mean.fit
-        estimators.baselines.Mean.predict estimators.baselines.NearestNeighbour.fit
-        estimators.classifier.LGDCNNClassifier.decision_function estimators.classifier.LGDCNNClassifier.predict
-        estimators.classifier.LGDCNNClassifier.predict_proba estimators.classifier.load_model
-        estimators.extra.read_inputs estimators.files.refusing estimators.files.restore estimators.heldout.hold_out
-        estimators.regressor.LGDCNNRegressor.score estimators.regressor.NumberPredictions.predict
-        estimators.regressor.NumberPredictions.predict_interval estimators.trees.Trees.fit
-        estimators.trees.Trees.predict estimators.trees.load_lightgbm estimators.trees.read_booster
-        formulas.formula_list formulas.is_missing fusion.fused.decision_function fusion.fused.fit fusion.fused.load
+        benchmark.plan.cells benchmark.plan.make_plan benchmark.provenance.provenance benchmark.results.example_row
+        cecv.__init__.compute cecv.__init__.environments cecv.__init__.sweep cecv.__init__.to_frame
+        estimators.base.embed estimators.base.embed_layers estimators.base.fit estimators.base.load
+        estimators.baselines.ElemNet.fit estimators.baselines.ElemNet.predict estimators.baselines.FeatureModel.fit
+        estimators.baselines.FeatureModel.predict estimators.baselines.Mean.fit estimators.baselines.Mean.predict
+        estimators.baselines.NearestNeighbour.fit estimators.classifier.LGDCNNClassifier.decision_function
+        estimators.classifier.LGDCNNClassifier.predict estimators.classifier.LGDCNNClassifier.predict_proba
+        estimators.classifier.load_model estimators.extra.read_inputs estimators.files.refusing
+        estimators.files.restore estimators.heldout.hold_out estimators.regressor.LGDCNNRegressor.score
+        estimators.regressor.NumberPredictions.predict estimators.regressor.NumberPredictions.predict_interval
+        estimators.trees.Trees.fit estimators.trees.Trees.predict estimators.trees.load_lightgbm
+        estimators.trees.read_booster fusion.fused.decision_function fusion.fused.fit fusion.fused.load
         fusion.fused.predict fusion.fused.predict_interval fusion.fused.predict_proba fusion.fused.score
         fusion.members.Lesson.fit fusion.members.TreeMember.fit fusion.members.TreeMember.from_part fusion.members.ask
         fusion.members.ask_classes fusion.members.fit_or_resume fusion.members.from_part fusion.members.part_of
         fusion.mixture.Fusion.inputs fusion.mixture.Fusion.predict fusion.mixture.cross_fitted
         fusion.mixture.laplace_cdf fusion.mixture.laplace_quantile fusion.mixture.mixture_median
-        fusion.mixture.mixture_std fusion.mixture.row_parts plots.ablation.ablation_plot
-        plots.architecture.draw_network plots.architecture.parts plots.cecv.curves plots.cecv.epoch_curves
-        plots.cecv.layer_profile plots.cecv.leader_maps plots.cecv.matrix_map plots.cecv.order_band
-        plots.cecv.periodic_map plots.figures.finish plots.maps.map_plot plots.maps.spread_curves
-        plots.style.cecv_curves plots.style.learning_curves plots.style.parity plots.style.reliability
-        plots.style.save_figure plots.table.blend_plot plots.table.coverage_plot plots.table.dense_parity
-        plots.table.elements_plot plots.table.ratio_plot plots.table.relative_heatmap plots.trust.attention_plot
-        plots.trust.contribution_plot plots.trust.distance_plot plots.trust.reliability_plot plots.trust.response_plot
-        plots.trust.ternary_plot properties.multitask.calibration_rows properties.multitask.training_rows
-        properties.record.calibrated properties.shipped.Pretrained.predict
+        fusion.mixture.mixture_std fusion.mixture.row_parts properties.multitask.calibration_rows
+        properties.multitask.training_rows properties.record.calibrated properties.shipped.Pretrained.predict
         properties.shipped.Pretrained.predict_interval properties.shipped.Pretrained.properties
         properties.shipped.Pretrained.raw properties.shipped.Pretrained.unseen properties.table.Property.back
         properties.table.Property.forth studies.cecv_by_epoch.train_and_watch studies.cecv_of_networks.compare_order
@@ -144,7 +109,6 @@ KNOWN = {
         trust.uncertainty.ranking trust.uncertainty.reliability
         """.split()},
     "private_imports": {
-        "benchmark.card: training.loop._take_step",
         "fusion.fused: estimators.base._read_elements",
         "fusion.fused: estimators.base._read_fraction",
         "fusion.fused: estimators.files._check_scores",
