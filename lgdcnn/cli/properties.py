@@ -24,20 +24,21 @@ def _lines(model, formulas: tuple[str, ...], wanted: tuple[str, ...], coverage: 
     from lgdcnn.properties.table import named
     c = featurize(list(formulas))
     found = model.predict(c, list(wanted))
-    ends = {name: _interval(model, c, name, coverage) for name in found}
+    ends = _intervals(model, c, wanted, coverage)
     strange = {name: model.unseen(c, name) for name in found}
     units = {p.name: p.unit for p in named("all")}
     return [{"formula": f, "property": name, "prediction": float(found[name][i]), "lower": ends[name][i][0],
              "upper": ends[name][i][1], "unit": units[name], "unseen": " ".join(strange[name][i])}
             for i, f in enumerate(formulas) for name in found]
 
-def _interval(model, c, name: str, coverage: float) -> list:
-    "Return the ends of intervals, or None for each where there are none."
-    try: return model.predict_interval(c, name, coverage).tolist()
-    except InputError as e:
-        if not 0 < coverage < 1: raise
-        tell(f"note: no intervals: {e}")
-        return [(None, None)] * len(c)
+def _intervals(model, c, wanted: tuple[str, ...], coverage: float) -> dict[str, list]:
+    "Return the ends of intervals of each property, None where too few rows calibrated it; elements were warned of before."
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = model.predict_interval(c, list(wanted), coverage, strict=False)
+    if lacking := [name for name, ends in found.items() if len(ends) and ends[0, 0] != ends[0, 0]]:
+        tell(f"note: too few rows calibrated {', '.join(lacking)} for a coverage of {coverage:g}: no intervals")
+    return {name: [(None, None)] * len(ends) if name in lacking else ends.tolist() for name, ends in found.items()}
 
 def _cell(value) -> str:
     "Write a value in a line."
@@ -61,9 +62,9 @@ def _wide(model, formulas: list[str], wanted: tuple[str, ...], coverage: float):
 
     from lgdcnn.composition import featurize
     c = featurize(formulas)
-    columns, strange = {}, [[] for _ in formulas]
+    columns, strange, ends = {}, [[] for _ in formulas], _intervals(model, c, wanted, coverage)
     for name, values in model.predict(c, list(wanted)).items():
-        lower, upper = zip(*_interval(model, c, name, coverage))
+        lower, upper = zip(*ends[name])
         columns |= {f"prediction({name})": values, f"lower({name})": lower, f"upper({name})": upper}
         for i, symbols in enumerate(model.unseen(c, name)):
             if symbols: strange[i].append(f"{name}: {' '.join(symbols)}")
@@ -89,8 +90,9 @@ def predict_properties(wanted: tuple[str, ...], formulas: tuple[str, ...], csv: 
 def _write_table(write, model, wanted, csv: Path, coverage: float, form: str, options: dict) -> None:
     "Predict for a table, part after part."
     from lgdcnn.cli.predict import Question, write_all
+    from lgdcnn.properties.table import named
     question = Question((), csv, options["formula"], options["chunk"], options["separator"], options["decimal"])
-    names = [n for n in _wide(model, question.formulas()[:1], wanted, coverage)]
+    names = [f"{kind}({p.name})" for p in named(wanted) for kind in ("prediction", "lower", "upper")] + ["unseen"]
     if taken := sorted({*names} & {*question.part}):
         raise InputError(f"{csv} has a column {taken[0]!r} already: rename or drop it")
     answer = lambda q: _wide(model, q.formulas(), wanted, coverage)

@@ -9,7 +9,7 @@ __all__ = ['ClassTargets', 'LGDCNNClassifier', 'load_model']
 from pathlib import Path
 
 import numpy as np
-from sklearn.base import ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin
 
 from ..config import InputError, ModelConfig, TrainConfig
 from .base import CompositionEstimator
@@ -85,12 +85,12 @@ class LGDCNNClassifier(ClassifierMixin, ClassTargets):
         return np.zeros(0), {name: metric(y, p[:, 1]) for name, metric in CLASS_METRICS.items()}
 
 # %% ../../nbs/06_estimators/07_classifier.ipynb #dbb699a4
-def load_model(path: str | Path, device: str = "auto"):  # a fitted estimator of the kind that was saved
+def load_model(path: str | Path, device: str = "auto") -> BaseEstimator:  # fitted, of the kind that was saved
     "Read a saved regressor or classifier, of networks or fused; raises `InputError` if it is missing, damaged or newer."
     kind = model_kind(path)
     for known in (LGDCNNRegressor, LGDCNNClassifier):
         if kind == known._kind: return known.load(path, device)
     if kind in ("fused-regressor", "fused-classifier"):
-        from lgdcnn.fusion import fused  # stands below, and is needed for such files alone
-        return (fused.FusedRegressor if kind == "fused-regressor" else fused.FusedClassifier).load(path, device)
+        import lgdcnn  # the fused classes stand in a later chapter: by their public name, for such files alone
+        return (lgdcnn.FusedRegressor if kind == "fused-regressor" else lgdcnn.FusedClassifier).load(path, device)
     raise InputError(f"{str(path)!r} holds a {str(kind)[:40]!r}, which this version does not know: update lgdcnn")

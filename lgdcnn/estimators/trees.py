@@ -9,6 +9,7 @@ __all__ = ['TREES', 'load_lightgbm', 'read_booster', 'Trees']
 import hashlib
 import json
 import math
+from types import ModuleType
 
 import numpy as np
 from fastcore.basics import patch
@@ -32,12 +33,13 @@ def _is_forest(kind: str) -> bool: return "objective" not in choose(kind, TREES,
 
 def _is_of_classes(kind: str) -> bool: return choose(kind, TREES, "kind of trees").get("objective") == "binary"
 
-def load_lightgbm():  # the module
+def load_lightgbm(need: str = "LightGBM cannot be loaded",  # begins the line that refuses
+                  otherwise: str = ", or use 'gradient-boosting'",  # ends it
+                 ) -> ModuleType:
     "Import LightGBM; raises `InputError` where it cannot be loaded."
     try: import lightgbm
     except (ImportError, OSError) as e:  # OSError: the wheel expects the system's OpenMP library
-        raise InputError(f"LightGBM cannot be loaded ({e}): pip install 'lgdcnn[peers]', "
-                         "or use 'gradient-boosting'") from None
+        raise InputError(f"{need} ({' '.join(str(e).split())[:200]}): pip install 'lgdcnn[peers]'{otherwise}") from None
     return lightgbm
 
 # %% ../../nbs/06_estimators/08_trees.ipynb #5ee8882d
@@ -103,6 +105,7 @@ class Trees(RegressorMixin, BaseEstimator):
         for name, value, least in (("n_trees", n_trees, 1), ("seed", self.seed, 0)):
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
                 raise InputError(f"{name} = {value!r} is not possible: it must be a whole number of at least {least}")
+        if self.seed >= 2**32: raise InputError(f"seed = {self.seed} is not possible: it must stay below 2**32")
         n_trees, seed = int(n_trees), int(self.seed)  # a grid of numpy's numbers, too
         if _is_forest(self.kind): return {**settings, "random_state": seed, "n_jobs": self.n_jobs}, n_trees
         least = min(settings.pop("min_data_in_leaf"), max(1, n // 20))  # a handful of rows can be split, too

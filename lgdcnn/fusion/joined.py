@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from ..config import InputError, check_output, write_atomic
-from ..estimators.files import JOINED, JOINED_FORMAT, _check_network, _checked, checked_tensors, refusing, summed
+from ..estimators.files import JOINED, JOINED_FORMAT, check_network, checked_tensors, read_checked, refusing, summed
 
 # %% ../../nbs/07_fusion/01_joined.ipynb #1090eddb
 def text_tensor(text: str) -> torch.Tensor:  # (bytes,) uint8
@@ -53,14 +53,14 @@ def _checked_part(facts: dict, tensors: dict) -> tuple[dict, dict]:
         if set(tensors) != {str(k) for k in range(facts["n"])}: raise InputError("trees are missing or too many")
         return facts, tensors
     if facts["kind"] not in ("regressor", "classifier"): raise InputError(f"a member is a {str(facts['kind'])[:40]!r}")
-    _check_network(facts, {name: (tuple(t.shape), t.dtype) for name, t in tensors.items()})
+    check_network(facts, {name: (tuple(t.shape), t.dtype) for name, t in tensors.items()})
     return facts, checked_tensors(facts, tensors)
 
 def read_joined(path: str | Path,
                 kinds: tuple[str, ...] = JOINED,  # that are wanted
                ) -> tuple[dict, list[tuple[dict, dict]], dict]:  # facts, parts, tensors of the whole
     "Read a file of several models; raises `InputError` in one line for any that cannot be used."
-    facts, tensors = _checked(Path(path))
+    facts, tensors = read_checked(Path(path))
     if facts["kind"] not in kinds: raise InputError(f"{str(path)!r} holds a {facts['kind']}: load it with lgdcnn.load_model")
     with refusing(Path(path)):
         said = facts.pop("parts")

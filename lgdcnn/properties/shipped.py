@@ -71,10 +71,12 @@ class Pretrained:
         mean, _ = self.raw(c)
         return _answer(property, {p.name: p.back(mean[:, j]) for j, p in columns})
 
-    def predict_interval(self, formulas, property="all", coverage: float = 0.9):  # (N, 2), or a dictionary to such
+    def predict_interval(self, formulas, property="all", coverage: float = 0.9,
+                         strict: bool = True,  # False: NaN instead of an error where too few rows calibrated
+                        ):  # (N, 2), or a dictionary to such
         "Return the ends of calibrated intervals; raises `InputError` if too few rows calibrated a property for this."
         columns = self._columns(property)
-        reach = [self._multiple(j, coverage) for j, _ in columns]
+        reach = [self._multiple(j, coverage, strict) for j, _ in columns]
         c = _read(formulas)
         self._warn(c, columns)
         mean, spread = self.raw(c)
@@ -82,12 +84,12 @@ class Pretrained:
         found = {p.name: np.stack([p.back(end) for end in ends(j, q)], axis=1) for (j, p), q in zip(columns, reach)}
         return _answer(property, found)
 
-    def _multiple(self, j: int, coverage: float) -> float:
+    def _multiple(self, j: int, coverage: float, strict: bool = True) -> float:
         "Return the multiple of a property at a coverage."
         if not 0 < coverage < 1: raise InputError(f"coverage = {coverage!r} is not possible: it must lie between 0 and 1")
         level = max(1, math.ceil(coverage * 100 - 1e-9))
         found = self.multiples[j, level - 1] if level <= 99 else math.nan
-        if math.isnan(found):
+        if strict and math.isnan(found):
             most = int(np.isfinite(self.multiples[j]).sum())
             raise InputError(f"{self.wanted[j].name} was calibrated on too few rows for a coverage of {coverage:g}: "
                              f"ask for {most / 100:g} at most")

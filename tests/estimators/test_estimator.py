@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from bad_fits import BAD_FITS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
@@ -145,7 +146,7 @@ def test_traces_are_warned_of_once_and_remembered_in_the_file(fitted, tmp_path):
         assert LGDCNNRegressor.load(model.save(tmp_path / "old")).smallest_fraction_ is None
     for wrong in (0, -1, 2, "x", True, float("nan")):
         with pytest.raises(InputError, match="smallest trained fraction is not possible"):
-            lgdcnn.estimators.base._read_fraction(wrong)
+            lgdcnn.estimators.base.read_fraction(wrong)
 
 
 def test_targets_in_other_units(small_config, embedded):
@@ -216,24 +217,6 @@ def test_embedding_shows_layers_of_real_elements(fitted):
     alone, _ = fitted.embed(["NaCl"], "gru")
     assert np.allclose(alone[0], features[0, :2], atol=1e-5)
     with pytest.raises(InputError, match="known are input, lstm"): fitted.embed(["NaCl"], "encoder")
-
-
-BAD_FITS = {
-    "unequal lengths": (["NaCl", "KCl"], [1.0], {}, "2 formulas but 1 targets"),
-    "empty": ([], [], {}, "no formulas"),
-    "NaN": (["NaCl", "KCl"], [1.0, float("nan")], {}, "row 1: the target is nan"),
-    "infinite": (["NaCl", "KCl"], [float("inf"), 1.0], {}, "row 0: the target is inf"),
-    "text": (["NaCl", "KCl"], ["1", "n/a"], {}, "row 1: the target is 'n/a'"),
-    "none": (["NaCl", "KCl"], [None, 1], {}, "row 0: the target is None"),
-    "cube": (["NaCl", "KCl"], [[[1], [2]], [[3], [4]]], {}, "a table with the same columns"),
-    "formula": (["NaCl", "KClx"], [1, 2], {}, "row 1: cannot read formula 'KClx'"),
-    "unknown element": (["NaCl", "XxO"], [1, 2], {}, "row 1: .*not an element"),
-    "missing formula": (["NaCl", None], [1, 2], {}, "row 1: .*expected a string"),
-    "fraction": (["NaCl", "KCl"], [1, 2], {"validation": 1.5}, r"must be a fraction in \[0, 1\)"),
-    "fraction as text": (["NaCl", "KCl"], [1, 2], {"validation": "x"}, "must be a fraction"),
-    "huge": (["NaCl", "KCl", "LiF"], [1e300, -1e300, 0], {"validation": 0}, "too large"),
-    "held-out pair": (["NaCl", "KCl"], [1, 2], {"validation": (["LiF"], [1, 2])}, "1 formulas but 2 targets"),
-}
 
 
 @pytest.mark.parametrize("case", BAD_FITS)

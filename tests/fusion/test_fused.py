@@ -1,17 +1,19 @@
 "A fused model: the estimator's contract, members that fail, resuming, files, the command line."
 import json
+import sys
 import time
 import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
+from bad_fits import BAD_FITS
 from click.testing import CliRunner
 from sklearn.base import clone
-from test_estimator import BAD_FITS
 
 from lgdcnn import FusedClassifier, FusedRegressor, InputError, LGDCNNClassifier, LGDCNNRegressor, load_model
 from lgdcnn.cli import main
+from lgdcnn.estimators.trees import Trees
 from lgdcnn.fusion.members import PRESETS, Lesson, Member, Question, ask, members_of
 
 NETWORK = Member("lstm", epochs=1, width=8)
@@ -357,3 +359,55 @@ def test_a_checkpoint_that_can_be_no_folder_is_refused_in_one_line(tmp_path):
     for where in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(InputError, match="cannot be made"):
             FusedRegressor((NETWORK,), checkpoint=where, verbose=False).fit(["NaCl", "KCl"], [1, 2], 0)
+
+
+# --- what is refused in one line
+
+@pytest.mark.parametrize(("make", "members", "seed"), [
+    (FusedRegressor, [Member("trees-extra", n_trees=2)], 2**32), (FusedRegressor, [Member("lstm", epochs=1, width=4)], 2**40),
+    (FusedClassifier, [Member("trees-extra", n_trees=2, seed=2)], 2**32 - 2)])
+def test_a_seed_that_trees_cannot_take_is_refused_before_anything_is_fitted(rows, make, members, seed):
+    with pytest.raises(InputError, match=r"must stay below 2\*\*32") as said:
+        make(members, seed=seed, **QUIET).fit(rows[0][:40], rows[1][:40] > -1)
+    assert "\n" not in str(said.value)
+
+
+@pytest.mark.parametrize("kind", ["trees-l2", "trees-extra"])
+def test_the_largest_seed_fits(rows, kind):
+    m = FusedRegressor([Member(kind, n_trees=2)], seed=2**32 - 1, **QUIET).fit(rows[0][:40], rows[1][:40])
+    assert np.isfinite(m.predict(["NaCl"])).all()
+
+
+def test_trees_refuse_such_a_seed_too(rows):
+    with pytest.raises(InputError, match=r"must stay below 2\*\*32"):
+        Trees("extra", 2, seed=2**32).fit(rows[0][:40], rows[1][:40])
+
+
+@pytest.mark.parametrize("load", [FusedRegressor.load, load_model])
+def test_without_lightgbm_a_file_of_trees_says_what_it_needs(path, monkeypatch, load):
+    monkeypatch.setitem(sys.modules, "lightgbm", None)
+    with pytest.raises(InputError, match="holds trees, and they need the extra 'peers'") as said: load(path)
+    text = str(said.value)
+    assert "\n" not in text and "pip install 'lgdcnn[peers]'" in text and "save the model again" not in text
+
+
+def test_without_lightgbm_networks_alone_load(rows, tmp_path, monkeypatch):
+    m = FusedRegressor([NETWORK], **QUIET).fit(rows[0][:40], rows[1][:40])
+    monkeypatch.setitem(sys.modules, "lightgbm", None)
+    assert (load_model(m.save(tmp_path / "m")).predict(["NaCl"]) == m.predict(["NaCl"])).all()
+
+
+@pytest.mark.parametrize("name", ["format4-fused-regressor", "format4-fused-classifier"])
+def test_files_of_before_answer_as_ever(name, root):
+    "Written before the class was cut in two, with the numbers it gave then."
+    folder = root / "tests" / "files"
+    told = json.loads((folder / "expected.json").read_text())
+    m, expected, asked = load_model(folder / f"{name}.safetensors", "cpu"), told[name], told["formulas"]
+    if "proba" in expected:
+        assert m.predict(asked).tolist() == expected["prediction"]
+        return np.testing.assert_allclose(m.predict_proba(asked), expected["proba"], atol=1e-6)
+    assert m.gate_ is not None
+    median, std = m.predict(asked, return_std=True, raw_std=True)
+    np.testing.assert_allclose(median, expected["prediction"], atol=1e-6)
+    np.testing.assert_allclose(std, expected["std"], atol=1e-6)
+    np.testing.assert_allclose(m.predict_interval(asked, 0.5), expected["interval"], atol=1e-5)
