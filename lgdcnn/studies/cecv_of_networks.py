@@ -15,9 +15,9 @@ import numpy as np
 
 from ..cecv import THRESHOLDS, cecv_of, containing, environments
 from ..cecv.order import order_table
-from ..config import MODELS, PROTOCOLS, InputError, ModelConfig, TrainConfig, choose, write_atomic
+from ..config import MODELS, InputError, ModelConfig, write_atomic
 from ..places import data_file
-from .records import read_lines
+from .records import RunPlan, read_lines
 
 # %% ../../nbs/12_studies/03_cecv_of_networks.ipynb #390fe61e
 PUBLISHED_NAMES = {"lstm": "LSTM", "l-g-dcnn-v1": "L-G-DCNN-V1", "l-g-dcnn": "L-G-DCNN", "ldcnn": "LDCNN",
@@ -63,33 +63,23 @@ def measure(model,  # fitted
 
 # %% ../../nbs/12_studies/03_cecv_of_networks.ipynb #f30615f2
 @dataclass(frozen=True)
-class ComparisonPlan:
+class ComparisonPlan(RunPlan):
     "Say which networks to train, on what, and which element to look at."
-    dataset: str
-    architectures: tuple[str | ModelConfig, ...] = ("lstm", "l-g-dcnn", "dcnn-k1")
+    networks: tuple[str | ModelConfig, ...] = ("lstm", "l-g-dcnn", "dcnn-k1")
     seeds: tuple[int, ...] = (0, 1, 2)
+    epochs: int | None = None  # instead of the protocol's own
     element: str = "Si"
     layers: tuple[str, ...] = ("output", "published")  # the last stands for each network's `published_layer`
     look_at: str = "test"  # "train", "val", "test" or "all"
-    protocol: str | TrainConfig = "fast"
-    epochs: int | None = None  # instead of the protocol's own
 
     @property
-    def file_name(self) -> str: return f"cecv_{self.dataset}_{self.element}.csv"
-
-    def configs(self) -> list[ModelConfig]:
-        "Look up the architectures; raises `InputError` for unknown names."
-        return [a if isinstance(a, ModelConfig) else choose(a, MODELS, "architecture") for a in self.architectures]
+    def file_name(self) -> str:
+        "Name the file that holds the lines of this plan."
+        return f"cecv_{self.dataset}_{self.element}.csv"
 
     def layers_of(self, config: ModelConfig) -> tuple[str, ...]:
         "Name the layers of a network to look at."
         return tuple(dict.fromkeys(published_layer(config) if name == "published" else name for name in self.layers))
-
-    def train_config(self) -> TrainConfig:
-        "Return the protocol with the plan's number of epochs."
-        known = self.protocol
-        if not isinstance(known, TrainConfig): known = choose(known, PROTOCOLS, "protocol")
-        return known.replace(epochs=self.epochs) if self.epochs else known
 
 # %% ../../nbs/12_studies/03_cecv_of_networks.ipynb #67645bd8
 _KEY = ["dataset", "model", "model_digest", "protocol_digest", "seed", "element", "look_at"]
@@ -117,8 +107,8 @@ def run_comparison(plan: ComparisonPlan,
     path.parent.mkdir(parents=True, exist_ok=True)
     for seed in plan.seeds:  # seeds outermost: a part of the plan is still a fair comparison
         for config in plan.configs():
-            key = dict(zip(_KEY, (plan.dataset, config.name, config.digest(), plan.train_config().digest(), seed,
-                                  plan.element, plan.look_at)))
+            known = plan.key(config, seed) | {"element": plan.element, "look_at": plan.look_at}
+            key = {name: known[name] for name in _KEY}
             stored = read_lines(path)
             known = stored[(stored[_KEY].astype(str) == pd.Series(key).astype(str)).all(axis=1)] if len(stored) else stored
             if set(plan.layers_of(config)) <= set(known.get("layer", ())): continue

@@ -7,9 +7,8 @@ __all__ = ['RunPlan', 'append_lines', 'read_lines', 'is_stored', 'fill_lines', '
 
 # %% ../../nbs/12_studies/02_records.ipynb #2dedc247
 import contextlib
-import csv
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,14 +64,17 @@ def _begin(path: Path, head: bytes) -> None:
     part.unlink()
 
 # %% ../../nbs/12_studies/02_records.ipynb #7e8d2402
-def read_lines(path: str | Path) -> pd.DataFrame:  # without columns if there is nothing yet
+def read_lines(path: str | Path,
+               texts: Iterable[str] = (),  # more columns that are text, whatever it looks like
+              ) -> pd.DataFrame:  # without columns if there is nothing yet
     "Read what `append_lines` wrote."
-    texts = dict.fromkeys(("model_digest", "protocol_digest", "source", "commit"), str)
+    texts = dict.fromkeys(("model_digest", "protocol_digest", "source", "commit", *texts), str)
     return pd.read_csv(path, dtype=texts) if Path(path).is_file() else pd.DataFrame()
 
 def is_stored(table: pd.DataFrame, key: dict) -> bool:
-    "Tell whether some line has all the values of a key."
-    return bool(len(table)) and bool((table[list(key)] == pd.Series(key)).all(axis=1).any())
+    "Tell whether some line has all the values of a key; lines without its columns have none of them."
+    if not set(key) <= set(table): return False
+    return bool((table[list(key)].fillna("") == pd.Series(key)).all(axis=1).any())
 
 # %% ../../nbs/12_studies/02_records.ipynb #550f4098
 def fill_lines(path: str | Path,  # a CSV file; made if it is not there
@@ -83,7 +85,7 @@ def fill_lines(path: str | Path,  # a CSV file; made if it is not there
     "Append the line of each cell that the file lacks; raises `InputError` for a line with other columns than the file's."
     path, (k, n), new = Path(path), map(int, share.split("/")), 0
     for cell in cells[k - 1::n]:
-        if cell in _keys(path, cell): continue
+        if is_stored(read_lines(path, [c for c, v in cell.items() if isinstance(v, str)]), cell): continue
         append_lines(path, pd.DataFrame([{c: _written(v) for c, v in work(**cell).items()}]))
         new += 1
     return new
@@ -91,12 +93,6 @@ def fill_lines(path: str | Path,  # a CSV file; made if it is not there
 def _written(value) -> str:
     "Write one value of a line; nothing for None."
     return "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
-
-def _keys(path: Path, like: dict) -> list[dict]:
-    "Read the keys of a file's lines, as values of the types in `like`."
-    if not path.is_file(): return []
-    with open(path, newline="", encoding="utf-8") as f:
-        return [{c: type(v)(line[c]) for c, v in like.items()} for line in csv.DictReader(f)]
 
 # %% ../../nbs/12_studies/02_records.ipynb #6bebf7ab
 def difference_over_seeds(lines,  # DataFrame with the columns "dataset", "seed", `by` and `value`

@@ -85,10 +85,10 @@ def test_published_curves_are_complete_and_fall():
 
 
 def test_comparison_resumes(tmp_path, small_config):
-    plan = cecv_comparison.ComparisonPlan("exp_formation_enthalpy", (small_config,), (0,), "O", look_at="all", epochs=1)
+    plan = cecv_comparison.ComparisonPlan("exp_formation_enthalpy", (small_config,), (0,), element="O", look_at="all", epochs=1)
     said = []
     first = cecv_comparison.run_comparison(plan, tmp_path, said.append)
-    both = cecv_comparison.ComparisonPlan(plan.dataset, plan.architectures, (0, 1), "O", look_at="all", epochs=1)
+    both = cecv_comparison.ComparisonPlan(plan.dataset, plan.networks, (0, 1), element="O", look_at="all", epochs=1)
     second = cecv_comparison.run_comparison(both, tmp_path, said.append)
     assert len(said) == 2 and len(second) == 2 * len(first)
     assert (second["seed"].drop_duplicates() == [0, 1]).all()
