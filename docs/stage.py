@@ -10,8 +10,9 @@ from urllib.parse import urlsplit
 
 SHELVES = {"tutorials": "Tutorials", "benchmarks": "Benchmarks"}  # folders of notebooks that are a list, not a book
 CHAPTERS = {"ground": "Ground", "data": "Data", "networks": "Networks", "training": "Training", "trust": "Trust",
-            "estimators": "Estimators", "fusion": "Fusion", "properties": "Properties", "cecv": "CECV", "benchmark": "Benchmark",
-            "comparison": "Comparison", "studies": "Studies", "plots": "Plots", "cli": "Command line"}
+            "estimators": "Estimators", "fusion": "Fusion", "properties": "Properties", "cecv": "CECV",
+            "benchmark": "Benchmark", "comparison": "Comparison", "studies": "Studies", "plots": "Plots",
+            "cli": "Command line"}
 LINK = re.compile(r'(?P<text>\[[^\]\[]*\])\((?P<a>[^)\s]+)\)|src="(?P<b>[^"]+)"')
 
 
@@ -128,7 +129,8 @@ def contents(books: dict) -> str:
     "List all pages, for the side bar."
     beside = [n for n in books if "/" not in n and number_of(n)]
     shelves = [toctree(rooms, f"{number} · {heading}") for number, heading, rooms in chapters(books)]
-    return "\n".join([toctree(["tutorials", "differences", "figures"], "Read"), *shelves, toctree(beside, "Beside the chapters"),
+    return "\n".join([toctree(["tutorials", "differences", "figures"], "Read"), *shelves,
+                      toctree(beside, "Beside the chapters"),
                       toctree(["commands", "api", "results", "benchmarks", "CHANGELOG"], "Look up")])
 
 

@@ -38,16 +38,15 @@ KNOWN = {
         "11_comparison/09_fused_rows.ipynb: The row"},
     "long_modules": {
         *"""
-        estimators.base fusion.fused
+        estimators.base
         """.split()},
     "undocumented": {
         *"""
         benchmark.claims.Claims.path estimators.baselines.ElemNet.fit estimators.baselines.ElemNet.predict
         estimators.baselines.FeatureModel.fit estimators.baselines.FeatureModel.predict estimators.baselines.Mean.fit
         estimators.baselines.Mean.predict estimators.baselines.NearestNeighbour.fit estimators.trees.Trees.fit
-        estimators.trees.Trees.predict fusion.members.Member.is_trees fusion.members.Member.name
-        properties.table.Property.card properties.table.Property.unit
-        studies.cecv_of_networks.ComparisonPlan.file_name training.speed.PlainNetwork.forward
+        estimators.trees.Trees.predict properties.table.Property.card properties.table.Property.unit
+        training.speed.PlainNetwork.forward
         """.split()},
     "untyped": {
         *"""
@@ -58,18 +57,14 @@ KNOWN = {
         estimators.baselines.FeatureModel.predict estimators.baselines.Mean.fit estimators.baselines.Mean.predict
         estimators.baselines.NearestNeighbour.fit estimators.classifier.LGDCNNClassifier.decision_function
         estimators.classifier.LGDCNNClassifier.predict estimators.classifier.LGDCNNClassifier.predict_proba
-        estimators.classifier.load_model estimators.extra.read_inputs estimators.files.refusing
-        estimators.files.restore estimators.heldout.hold_out estimators.regressor.LGDCNNRegressor.score
-        estimators.regressor.NumberPredictions.predict estimators.regressor.NumberPredictions.predict_interval
-        estimators.trees.Trees.fit estimators.trees.Trees.predict estimators.trees.load_lightgbm
-        estimators.trees.read_booster fusion.fused.decision_function fusion.fused.fit fusion.fused.load
-        fusion.fused.predict fusion.fused.predict_interval fusion.fused.predict_proba fusion.fused.score
-        fusion.members.Lesson.fit fusion.members.TreeMember.fit fusion.members.TreeMember.from_part fusion.members.ask
-        fusion.members.ask_classes fusion.members.fit_or_resume fusion.members.from_part fusion.members.part_of
-        fusion.mixture.Fusion.inputs fusion.mixture.Fusion.predict fusion.mixture.cross_fitted
-        fusion.mixture.laplace_cdf fusion.mixture.laplace_quantile fusion.mixture.mixture_median
-        fusion.mixture.mixture_std fusion.mixture.row_parts properties.multitask.calibration_rows
-        properties.multitask.training_rows properties.record.calibrated properties.shipped.Pretrained.predict
+        estimators.extra.read_inputs estimators.files.refusing estimators.files.restore estimators.heldout.hold_out
+        estimators.regressor.LGDCNNRegressor.score estimators.regressor.NumberPredictions.predict
+        estimators.regressor.NumberPredictions.predict_interval estimators.trees.Trees.fit
+        estimators.trees.Trees.predict estimators.trees.read_booster fusion.mixture.Fusion.inputs
+        fusion.mixture.Fusion.predict fusion.mixture.cross_fitted fusion.mixture.laplace_cdf
+        fusion.mixture.laplace_quantile fusion.mixture.mixture_median fusion.mixture.mixture_std
+        fusion.mixture.row_parts properties.multitask.calibration_rows properties.multitask.training_rows
+        properties.record.calibrated properties.shipped.Pretrained.predict
         properties.shipped.Pretrained.predict_interval properties.shipped.Pretrained.properties
         properties.shipped.Pretrained.raw properties.shipped.Pretrained.unseen properties.table.Property.back
         properties.table.Property.forth studies.cecv_by_epoch.train_and_watch studies.cecv_of_networks.compare_order
@@ -90,13 +85,6 @@ KNOWN = {
         trust.uncertainty.ranking trust.uncertainty.reliability
         """.split()},
     "private_imports": {
-        "fusion.fused: estimators.base._read_elements",
-        "fusion.fused: estimators.base._read_fraction",
-        "fusion.fused: estimators.files._check_scores",
-        "fusion.fused: trust.explanation._formulas",
-        "fusion.joined: estimators.files._check_network",
-        "fusion.joined: estimators.files._checked",
-        "fusion.members: trust.explanation._formulas",
         "studies.records: estimators.base._as_config"},
 }
 
