@@ -53,7 +53,9 @@ class Claims:
                  note: Callable[[str], None] = lambda text: None):  # told of what is no claim
         self.folder, self.hours, self.note = Path(folder) / "work", hours, note
 
-    def path(self, cell: Cell) -> Path: return self.folder / "claims" / f"{cell.id}.json"
+    def path(self, cell: Cell) -> Path:
+        "Return the file of a claim, there or not."
+        return self.folder / "claims" / f"{cell.id}.json"
 
     @contextlib.contextmanager
     def _lock(self):

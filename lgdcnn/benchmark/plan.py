@@ -64,7 +64,8 @@ def n_folds(dataset: str) -> int:
     return 5 if choose(dataset, cards(), "data set").protocol == "matbench" else 1
 
 # %% ../../nbs/10_benchmark/04_plan.ipynb #089dcd3a
-def cells(datasets: Iterable[str], names: Iterable[str], protocols=("fast",), seeds=(0,)) -> list[Cell]:
+def cells(datasets: Iterable[str], names: Iterable[str], protocols: Iterable[str] = ("fast",),
+          seeds: Iterable[int] = (0,)) -> list[Cell]:
     "Multiply names out, folds innermost; a baseline's protocol is 'none'."
     return [Cell(d, fold, model, protocol, seed) for d in datasets for model in names for seed in seeds
             for protocol in (protocols if model in networks() else ("none",)) for fold in range(n_folds(d))]
@@ -158,7 +159,8 @@ def _named(dataset, model, fold, protocol, seed) -> list[Cell]:
     for cell in wanted: family(cell)
     return [c for c in wanted if not fold or any(fnmatchcase(str(c.fold), str(f)) for f in fold)]
 
-def make_plan(dataset=(), model=(), fold=(), protocol=(), seed=(), device: str = "cpu") -> list[Cell]:
+def make_plan(dataset: Iterable[str] = (), model: Iterable[str] = (), fold: Iterable[str] = (),
+              protocol: Iterable[str] = (), seed: Iterable[str] = (), device: str = "cpu") -> list[Cell]:
     "Filter the plan for a device by globs and add cells named in full; raises `InputError` if nothing is left."
     asked = {"dataset": dataset, "model": model, "fold": fold, "protocol": protocol, "seed": seed}
     try: named = _named(*map(tuple, asked.values()))

@@ -184,7 +184,7 @@ _EXAMPLE = dict(dataset="mp_bulk_modulus", fold=0, model="lstm", protocol="fast"
                 version="0.1.0", source="abc", commit="", torch="2.13.0", numpy="2.4.6",
                 finished="2026-11-22T20:15:00+00:00")
 
-def example_row(**changes) -> RunRow:
+def example_row(**changes: object) -> RunRow:
     "Return a row that no run has made, with some fields changed; raises `InputError` for impossible ones."
     return RunRow(**_EXAMPLE | changes)
 

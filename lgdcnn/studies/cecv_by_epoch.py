@@ -33,8 +33,8 @@ def watch(network: CompositionNetwork,
     return [cecv_of(env, element, layer, thresholds) for layer in layers]
 
 # %% ../../nbs/12_studies/01_cecv_by_epoch.ipynb #071fa3a3
-def train_and_watch(train,  # (formulas, targets)
-                    validation,  # (formulas, targets)
+def train_and_watch(train: tuple,  # (formulas, targets)
+                    validation: tuple,  # (formulas, targets)
                     formulas: Iterable[str],  # in which to look for the element
                     element: str = "Si",
                     layers: Sequence[str] = ("output",),

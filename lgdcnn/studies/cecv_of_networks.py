@@ -10,6 +10,7 @@ __all__ = ['PUBLISHED_NAMES', 'published_curves', 'published_layer', 'measure', 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,12 +20,15 @@ from ..config import MODELS, InputError, ModelConfig, write_atomic
 from ..places import data_file
 from .records import RunPlan, read_lines
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 # %% ../../nbs/12_studies/03_cecv_of_networks.ipynb #390fe61e
 PUBLISHED_NAMES = {"lstm": "LSTM", "l-g-dcnn-v1": "L-G-DCNN-V1", "l-g-dcnn": "L-G-DCNN", "ldcnn": "LDCNN",
                    "l-att-res-dcnn": "L-ATT-RES-DCNN", "dcnn": "DCNN", "dcnn-k1": "DCNN-K1"}  # ours -> theirs
 
 def published_curves(setting: str = "set A",  # the paper's silicon set
-                    ):  # pandas DataFrame: model, setting, threshold, count, source
+                    ) -> "pd.DataFrame":  # model, setting, threshold, count, source
     "Read the reference's own counts; raises `InputError` for an unknown setting."
     import pandas as pd
     table = pd.read_csv(data_file("cecv_reference.csv"))
@@ -41,13 +45,13 @@ def published_layer(config: ModelConfig) -> str:
     return "dcnn-branch" if "dcnn" in config.stages else "output"
 
 # %% ../../nbs/12_studies/03_cecv_of_networks.ipynb #ab5c5cdc
-def measure(model,  # fitted
+def measure(model: object,  # fitted
             formulas: Iterable[str],
             element: str = "Si",
             layers: Iterable[str] = ("output",),
-            thresholds=THRESHOLDS,
+            thresholds: Iterable[float] = THRESHOLDS,
             n_orders: int = 50,
-           ):  # pandas DataFrame, a row per layer and threshold
+           ) -> "pd.DataFrame":  # a row per layer and threshold
     "Count the environments of an element in some layers, with the band of the order."
     import pandas as pd
     formulas, tables = containing(formulas, [element]), []
@@ -98,7 +102,7 @@ def _train_and_measure(plan: ComparisonPlan, config: ModelConfig, seed: int, ds)
 def run_comparison(plan: ComparisonPlan,
                    folder: str | Path,  # where the CSV is, or will be
                    note: Callable[[str], None] = lambda text: None,  # told of progress
-                  ):  # pandas DataFrame, all that is in the file
+                  ) -> "pd.DataFrame":  # all that is in the file
     "Train what the plan asks for and the file lacks; returns the whole file."
     import pandas as pd
 
@@ -126,12 +130,12 @@ def _layers_for(models, layer: str):  # Series of names
     read = lambda m: published_layer(MODELS[m]) if m in MODELS else "output"
     return models.map(read) if layer == "published" else layer
 
-def compare_order(table,  # DataFrame: model, seed, layer, threshold, count, value
+def compare_order(table: "pd.DataFrame",  # columns: model, seed, layer, threshold, count, value
                   threshold: float = 0.05,
                   layer: str = "output",  # or "published": the one at which the reference reads each network
                   quantity: str = "value",  # or "legacy", the reference's count
                   setting: str = "set A",
-                 ):  # (DataFrame: model, seeds, mean, low, high, published; Kendall's tau)
+                 ) -> tuple["pd.DataFrame", float]:  # (model, seeds, mean, low, high, published; Kendall's tau)
     "Hold the order of the networks against the published one."
     from scipy.stats import kendalltau
     rows = table[np.isclose(table["threshold"], threshold) & (table["layer"] == _layers_for(table["model"], layer))]

@@ -64,7 +64,7 @@ def padding_tables(ds: Dataset, plan: PaddingPlan, seed: int) -> tuple[pd.DataFr
 
 # %% ../../nbs/12_studies/06_padding.ipynb #13c00002
 def check_plan(path: Path,  # the stored table
-               stored: dict, plan,  # fields and values of the plan it follows; the plan asked for
+               stored: dict, plan: object,  # fields and values of the plan it follows; the plan asked for
               ) -> pd.DataFrame:  # the table
     "Read a stored table; raises `InputError` naming what differs if it follows another plan."
     same = lambda a, b: sorted(a) == sorted(b) if isinstance(b, tuple) else a == b

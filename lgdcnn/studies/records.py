@@ -95,10 +95,10 @@ def _written(value) -> str:
     return "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
 
 # %% ../../nbs/12_studies/02_records.ipynb #6bebf7ab
-def difference_over_seeds(lines,  # DataFrame with the columns "dataset", "seed", `by` and `value`
+def difference_over_seeds(lines: pd.DataFrame,  # DataFrame with the columns "dataset", "seed", `by` and `value`
                           by: str,  # the column that tells the ways apart
                           a: str, b: str,  # two values of it
-                          value: str = "val_mae"):  # DataFrame, a row for each data set; seeds that lack a way are left out
+                          value: str = "val_mae") -> pd.DataFrame:  # a row for each set; seeds that lack a way are left out
     "Compare two ways of training, seed by seed."
     table = lines.pivot_table(index=["dataset", "seed"], columns=by, values=value)[[a, b]].dropna()
     sets = table.assign(d=table[b] - table[a]).groupby("dataset")

@@ -11,7 +11,7 @@ import gzip
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -120,7 +120,7 @@ def _errors_path(folder: Path, line) -> Path:  # a key, or a line of `scores.csv
     "Name the file of a run's test errors."
     return folder / "errors" / f"{line['model']}.{line['protocol']}.{line['fraction']:g}.seed{line['seed']}.csv.gz"
 
-def read_errors(folder: str | Path, line) -> np.ndarray | None:  # (n_test,); None if they are not those of the line
+def read_errors(folder: str | Path, line: Mapping) -> np.ndarray | None:  # (n_test,); None if they are not those of the line
     "Read the absolute errors of a run's test rows, in the order of the rows."
     path = _errors_path(Path(folder), line)
     if not path.is_file(): return None
