@@ -35,11 +35,10 @@ KNOWN = {
         """.split()},
     "undocumented": {
         *"""
-        estimators.baselines.ElemNet.fit estimators.baselines.ElemNet.predict
-        estimators.baselines.FeatureModel.fit estimators.baselines.FeatureModel.predict estimators.baselines.Mean.fit
-        estimators.baselines.Mean.predict estimators.baselines.NearestNeighbour.fit estimators.trees.Trees.fit
-        estimators.trees.Trees.predict properties.table.Property.card properties.table.Property.unit
-        training.speed.PlainNetwork.forward
+        estimators.baselines.ElemNet.fit estimators.baselines.ElemNet.predict estimators.baselines.FeatureModel.fit
+        estimators.baselines.FeatureModel.predict estimators.baselines.Mean.fit estimators.baselines.Mean.predict
+        estimators.baselines.NearestNeighbour.fit estimators.trees.Trees.fit estimators.trees.Trees.predict
+        properties.table.Property.card properties.table.Property.unit training.speed.PlainNetwork.forward
         """.split()},
     "untyped": {
         *"""
@@ -59,14 +58,13 @@ KNOWN = {
         properties.record.calibrated properties.shipped.Pretrained.predict
         properties.shipped.Pretrained.predict_interval properties.shipped.Pretrained.properties
         properties.shipped.Pretrained.raw properties.shipped.Pretrained.unseen properties.table.Property.back
-        properties.table.Property.forth studies.cecv_by_epoch.train_and_watch
-        training.checkpoint.kept training.device.autocast training.loop.Run.loss
-        training.one_shape.one_shape training.optim.LAMB.step training.speed.fast_prediction
-        training.speed.fast_training training.speed.plain_prediction training.speed.plain_training
-        training.trained.standardisation training.trained.train_network trust.applicability.Applicability.fit
-        trust.applicability.by_distance trust.applicability.check trust.applicability.distance
-        trust.applicability.flag trust.applicability.trace_elements trust.applicability.unknown_elements
-        trust.conformal.CrossConformal.fit trust.conformal.CrossConformal.predict
+        properties.table.Property.forth studies.cecv_by_epoch.train_and_watch training.checkpoint.kept
+        training.device.autocast training.loop.Run.loss training.one_shape.one_shape training.optim.LAMB.step
+        training.speed.fast_prediction training.speed.fast_training training.speed.plain_prediction
+        training.speed.plain_training training.trained.standardisation training.trained.train_network
+        trust.applicability.Applicability.fit trust.applicability.by_distance trust.applicability.check
+        trust.applicability.distance trust.applicability.flag trust.applicability.trace_elements
+        trust.applicability.unknown_elements trust.conformal.CrossConformal.fit trust.conformal.CrossConformal.predict
         trust.conformal.CrossConformal.predict_interval trust.conformal.claimed trust.conformal.composition_folds
         trust.explanation.attention_weights trust.explanation.contributions trust.explanation.element_profile
         trust.explanation.occlusion trust.response.jumps trust.response.response trust.response.vary
