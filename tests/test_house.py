@@ -42,7 +42,6 @@ KNOWN = {
         """.split()},
     "untyped": {
         *"""
-        cecv.__init__.compute cecv.__init__.environments cecv.__init__.sweep cecv.__init__.to_frame
         estimators.base.embed estimators.base.embed_layers estimators.base.fit estimators.base.load
         estimators.baselines.ElemNet.fit estimators.baselines.ElemNet.predict estimators.baselines.FeatureModel.fit
         estimators.baselines.FeatureModel.predict estimators.baselines.Mean.fit estimators.baselines.Mean.predict

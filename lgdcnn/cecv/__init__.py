@@ -9,6 +9,7 @@ __all__ = ['SIMILARITIES', 'THRESHOLDS', 'ALIGNMENTS', 'pearson_matrices', 'cosi
 # %% ../../nbs/09_cecv/03_cecv.ipynb #de3f27a0
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -95,23 +96,20 @@ SIMILARITIES = {"pearson": pearson_matrices, "cosine": cosine_matrices, "euclid"
 THRESHOLDS = (0.05, 0.10, 0.15, 0.20, 0.25, 0.30, 0.35, 0.40)  # the paper's eight
 
 # %% ../../nbs/09_cecv/03_cecv.ipynb #e356166c
-def _checked_layers(model, layers: Sequence[str]) -> tuple[str, ...]:
-    "Return `layers` if the model has them; raises `InputError` naming those it has."
-    for name in layers: choose(name, dict.fromkeys(model.layers), "layer")
-    return tuple(layers)
-
-def _embed(model, formulas: list[str], layers: tuple[str, ...]) -> dict[str, np.ndarray]:
-    "Capture several layers, in one forward pass where the model can do that."
-    if hasattr(model, "embed_layers"): return model.embed_layers(formulas, layers)[0]
-    return {name: model.embed(formulas, layer=name)[0] for name in layers}
+def _embed(model, formulas: np.ndarray, compositions: Compositions, rows: np.ndarray, layers: tuple[str, ...]) -> dict:
+    "Capture several layers: in one forward pass, from what was read already, where the model can do that."
+    if hasattr(model, "embed_layers"): return model.embed_layers(compositions[rows], layers)[0]
+    return {name: model.embed(formulas[rows].tolist(), layer=name)[0] for name in layers}
 
 # %% ../../nbs/09_cecv/03_cecv.ipynb #b32ba16f
 def _distinct(formulas: Iterable[str],
               as_written: bool = False,  # by spelling, as the reference does
+              elements: str | Iterable[str] | None = None,  # only compounds with any of these
              ) -> tuple[np.ndarray, Compositions]:
     "Keep each composition once, at its first place."
     formulas = np.array(formula_list(formulas), dtype=object)
     c = featurize(formulas)
+    if elements is not None: formulas, c = (x[_having(c, elements)] for x in (formulas, c))
     keys = formulas.astype(str) if as_written else composition_keys(c)
     first = np.sort(np.unique(keys, return_index=True)[1]) if len(c) else []
     return formulas[np.asarray(first, dtype=int)], c[np.asarray(first, dtype=int)]
@@ -145,6 +143,7 @@ class Environments:
     compositions: Compositions
     rows: dict[int, np.ndarray]  # n -> rows of `formulas` with n elements
     matrices: dict[str, dict[int, np.ndarray]]  # layer -> n -> (m, n, n), in the order of `rows`
+    similarity: str = "pearson"  # by which they were made
 
     def elements(self) -> dict[str, int]:  # symbol to number of compounds, most frequent first
         "Count the compounds of the covered sizes that contain each element."
@@ -170,26 +169,28 @@ class Environments:
         return out
 
 # %% ../../nbs/09_cecv/03_cecv.ipynb #04ea1954
-def environments(model,  # anything with `layers` and `embed`
+def environments(model: Any,  # anything with `layers` and `embed`
                  formulas: Iterable[str],
                  layers: Sequence[str] | None = None,  # all the model has, by default
                  sizes: Iterable[int] = range(3, 8),  # numbers of elements to cover
-                 similarity: str = "pearson",  # a key of `SIMILARITIES`; "legacy" also takes every spelling once
+                 similarity: str = "pearson",  # a key of `SIMILARITIES`; "legacy": all as the reference does
                  batch: int = 1024,  # compounds in one forward pass
+                 elements: str | Iterable[str] | None = None,  # only compounds with any of these go through the network
                 ) -> Environments:
     "Compute the matrices of all compounds and layers; raises `InputError` for unknown layers or sizes below 3."
-    layers = _checked_layers(model, model.layers if layers is None else layers)
+    layers = tuple(model.layers if layers is None else layers)
+    for name in layers: choose(name, dict.fromkeys(model.layers), "layer")
     correlate = choose(similarity, SIMILARITIES, "similarity")
-    formulas, compositions = _distinct(formulas, as_written=similarity == "legacy")
+    formulas, compositions = _distinct(formulas, as_written=similarity == "legacy", elements=elements)
     rows = {n: np.flatnonzero(compositions.n_elements == n) for n in _checked_sizes(sizes)}
     matrices = {layer: {} for layer in layers}
     for n in rows:
         parts = {layer: [np.zeros((0, n, n))] for layer in layers}
         for i in range(0, len(rows[n]), batch):
-            features = _embed(model, formulas[rows[n][i:i + batch]].tolist(), layers)
+            features = _embed(model, formulas, compositions, rows[n][i:i + batch], layers)
             for layer in layers: parts[layer].append(correlate(features[layer]))
         for layer in layers: matrices[layer][n] = np.concatenate(parts[layer])
-    return Environments(formulas, compositions, rows, matrices)
+    return Environments(formulas, compositions, rows, matrices, similarity)
 
 # %% ../../nbs/09_cecv/03_cecv.ipynb #914a5849
 def _present(c: Compositions) -> str:
@@ -202,13 +203,17 @@ def containing(formulas: Iterable[str],
               ) -> np.ndarray:  # formulas, in their order
     "Select the formulas that contain any of some elements; raises `InputError` for an element in none of them."
     formulas = np.array(formula_list(formulas), dtype=object)
-    c, has = featurize(formulas), np.zeros(len(formulas), dtype=bool)
+    return formulas[_having(featurize(formulas), elements)]
+
+def _having(c: Compositions, elements: str | Iterable[str]) -> np.ndarray:  # (N,) bool
+    "Tell which compositions contain any of some elements; raises `InputError` for an element in none of them."
+    has = np.zeros(len(c), dtype=bool)
     owner = np.repeat(np.arange(len(c)), c.n_elements)
     for element in [elements] if isinstance(elements, str) else elements:
         rows = owner[c.numbers == choose(element, ATOMIC_NUMBER, "element")]
         if not len(rows): raise InputError(f"no compound contains {element}: most frequent are {_present(c)}")
         has[rows] = True
-    return formulas[has]
+    return has
 
 # %% ../../nbs/09_cecv/03_cecv.ipynb #eb27a062
 @dataclass(frozen=True, eq=False)
@@ -246,33 +251,30 @@ def cecv_of(env: Environments,
             layer: str = "output",
             thresholds: Sequence[float] = THRESHOLDS,
             alignment: str = "amount",  # or "element"
-            legacy: bool = False,  # count as the reference does, see notebook 09b; for comparison only
            ) -> CECV:
     "Count the clusters of one element in one layer; raises `InputError` if no compound has the element."
-    thresholds = np.atleast_1d(np.asarray(thresholds, dtype=float))  # one number is a threshold too
+    thresholds = np.atleast_1d(np.array(thresholds, dtype=float))  # one number is a threshold too
     if not len(thresholds): raise InputError("thresholds is empty: give at least one, like THRESHOLDS")
-    count = cecv_legacy.count_clusters if legacy else count_clusters
+    count = cecv_legacy.count_as_reference if env.similarity == "legacy" else count_clusters
     group = env.group(element, layer, alignment)
     per_size = {n: np.array([count(r, t) for t in thresholds]) for n, (_, r) in group.items()}
     n_per_size = {n: len(rows) for n, (rows, _) in group.items()}
     n_all = int((env.compositions.numbers == ATOMIC_NUMBER[element]).sum())
-    return CECV(element, layer, np.array(thresholds, dtype=float), per_size, n_per_size,
-                n_all - sum(n_per_size.values()))
+    return CECV(element, layer, thresholds, per_size, n_per_size, n_all - sum(n_per_size.values()))
 
 # %% ../../nbs/09_cecv/03_cecv.ipynb #76798e31
-def compute(model,  # a fitted model: `layers`, `embed`
+def compute(model: Any,  # a fitted model: `layers`, `embed`
             formulas: Iterable[str],  # in the order that greedy clustering goes through
             element: str = "Si",
             layer: str = "output",
             thresholds: Sequence[float] = THRESHOLDS,
             sizes: Iterable[int] = range(3, 8),  # numbers of elements, from 3
             alignment: str = "amount",  # rows by falling amount, or "element": the element's row first
-            similarity: str = "pearson",  # a key of `SIMILARITIES`
-            legacy: bool = False,  # count as the reference does; for comparison only
+            similarity: str = "pearson",  # a key of `SIMILARITIES`; "legacy": all as the reference does
            ) -> CECV:
     "Compute the CECV of one element; raises `InputError` for unknown names or an element that does not occur."
-    env = environments(model, containing(formulas, [element]), (layer,), sizes, "legacy" if legacy else similarity)
-    return cecv_of(env, element, layer, thresholds, alignment, legacy)
+    env = environments(model, formulas, (layer,), sizes, similarity, elements=[element])
+    return cecv_of(env, element, layer, thresholds, alignment)
 
 # %% ../../nbs/09_cecv/03_cecv.ipynb #0e7dd98c
 def sweep(env: Environments,
@@ -280,15 +282,15 @@ def sweep(env: Environments,
           layers: Iterable[str] | None = None,  # all of `env`, by default
           thresholds: Sequence[float] = THRESHOLDS,
           least: int = 1,  # skip elements that occur in fewer compounds
-          **options,  # `alignment`, `legacy`: see `cecv_of`
+          alignment: str = "amount",  # see `cecv_of`
          ) -> list[CECV]:
     "Count for many elements and layers."
     present = env.elements()
     elements = [e for e in (present if elements is None else elements) if present.get(e, 0) >= least]
     layers = env.matrices if layers is None else layers
-    return [cecv_of(env, e, layer, thresholds, **options) for e in elements for layer in layers]
+    return [cecv_of(env, e, layer, thresholds, alignment) for e in elements for layer in layers]
 
-def to_frame(results: Iterable[CECV]):  # pandas DataFrame
+def to_frame(results: Iterable[CECV]) -> Any:  # a pandas DataFrame
     "Tabulate results: element, layer, threshold, count, value, n_compounds."
     import pandas as pd
     return pd.DataFrame([(r.element, r.layer, t, c, v, r.n_compounds) for r in results

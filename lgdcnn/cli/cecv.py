@@ -102,7 +102,7 @@ def command(model: Path, data: str, formula: str | None, separator: str | None, 
     from lgdcnn.estimators.regressor import LGDCNNRegressor
     with in_file(model) as path: loaded = LGDCNNRegressor.load(path, device)
     results = _count(loaded, formulas, element, layer, sizes, thresholds,
-                     "legacy" if legacy else similarity, dict(alignment=alignment, legacy=legacy))
+                     "legacy" if legacy else similarity, dict(alignment=alignment))
     if not results: raise InputError(f"no compound of the data has as many elements as --sizes asks for: {sizes}")
     left_out = sum(r.n_left_out for r in results if r.layer == results[0].layer)
     click.echo(_render(results, form, shares))
@@ -120,5 +120,5 @@ def _count(model, formulas, element: str, layer: str, sizes, thresholds, similar
         env = cecv.environments(model, formulas, layers, sizes, similarity)
         return cecv.sweep(env, thresholds=thresholds, **options)
     elements = _names(element, ATOMIC_NUMBER, "element")
-    env = cecv.environments(model, cecv.containing(formulas, elements), layers, sizes, similarity)
+    env = cecv.environments(model, formulas, layers, sizes, similarity, elements=elements)
     return [cecv.cecv_of(env, e, name, thresholds, **options) for e in elements for name in layers]

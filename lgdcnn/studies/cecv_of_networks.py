@@ -62,7 +62,7 @@ def measure(model: object,  # fitted
         n = sum(len(rows) for rows, _ in group.values())
         tables.append(table.rename(columns={"row_order": "count"}).assign(
             element=element, layer=layer, n_compounds=n, value=table["row_order"] / n,
-            legacy=cecv_of(theirs, element, layer, thresholds, legacy=True).counts))
+            legacy=cecv_of(theirs, element, layer, thresholds).counts))
     return pd.concat(tables, ignore_index=True)
 
 # %% ../../nbs/12_studies/03_cecv_of_networks.ipynb #f30615f2

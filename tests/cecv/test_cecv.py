@@ -373,24 +373,24 @@ NAN4 = np.full((1, 4, 4), np.nan)
     ("a taken compound seeds another cluster", of_entry(4, 0.0, 0.1, 0.2), 0.15, 2),
 ])
 def test_legacy_details_by_hand(detail, matrices, t, count):
-    assert cecv_legacy.count_clusters(matrices, t) == count, detail
+    assert cecv_legacy.count_as_reference(matrices, t) == count, detail
 
 
 def test_a_taken_compound_seeds_in_the_reference_alone():
     r = of_entry(4, 0.0, 0.1, 0.2, 0.2)
     r[:, 0, 2] = r[:, 2, 0] = 0.0, 0.0, -0.07, 0.07  # the last two are apart from each other, both near to the second
-    assert (cecv_legacy.count_clusters(r, 0.11), clusters.count_clusters(r, 0.11)) == (2, 3)
+    assert (cecv_legacy.count_as_reference(r, 0.11), clusters.count_clusters(r, 0.11)) == (2, 3)
 
 
 def test_legacy_takes_each_spelling_once():
     written = ["Mg2SiO4", "Mg4Si2O8", "Mg2SiO4", "CaSiO3"]
-    assert cecv.compute(StandIn(), written, legacy=True).n_compounds == 3
+    assert cecv.compute(StandIn(), written, similarity="legacy").n_compounds == 3
     assert cecv.compute(StandIn(), written).n_compounds == 2
 
 
 def test_legacy_sums_three_to_seven_elements():
     written = ["SiO2", "MgSiO3", "CaMgSi2O6", "NaCaMgSi2O6", "LiNaCaMgSiO4", "KLiNaCaMgSiO4", "BKLiNaCaMgSiO4"]
-    found = cecv.compute(StandIn(), written, legacy=True)
+    found = cecv.compute(StandIn(), written, similarity="legacy")
     assert found.n_per_size == dict.fromkeys(range(3, 8), 1) and found.counts.tolist() == [5] * 8 and found.n_left_out == 2
 
 
@@ -399,15 +399,29 @@ def test_legacy_sums_three_to_seven_elements():
 def test_legacy_equals_the_dictionaries(seed, m, n):
     r = random_matrices(np.random.default_rng(seed), m, n, 1)
     for t in (0.1, 0.25, 0.4):
-        assert cecv_legacy.count_clusters(r, t) == count_with_dictionaries(r, t)
+        assert cecv_legacy.count_as_reference(r, t) == count_with_dictionaries(r, t)
 
 
 def test_legacy_compute_uses_the_reference_count():
-    legacy = cecv.compute(StandIn(), FORMULAS, legacy=True)
+    legacy = cecv.compute(StandIn(), FORMULAS, similarity="legacy")
     group = cecv.environments(StandIn(), FORMULAS, ["output"], similarity="legacy").group("Si", "output")
     assert legacy.counts.tolist() == [sum(count_with_dictionaries(r, t) for _, r in group.values())
                                       for t in cecv.THRESHOLDS]
     assert (legacy.n_compounds, cecv.compute(StandIn(), FORMULAS).n_compounds) == (13, 12)  # spellings, compositions
+
+
+def test_compute_reads_each_formula_once(monkeypatch):
+    class Reader(StandIn):
+        def embed_layers(self, compositions, layers):
+            assert not isinstance(compositions, list)
+            found = {layer: self.embed(compositions, layer) for layer in layers}
+            return {layer: x for layer, (x, _) in found.items()}, None
+
+    read, plain = [], cecv.compute(StandIn(), FORMULAS)
+    monkeypatch.setattr(cecv, "featurize", lambda formulas, read_all=featurize: read.append(len(formulas)) or read_all(formulas))
+    monkeypatch.setitem(globals(), "featurize", lambda c: c)  # the network is handed compositions
+    found = cecv.compute(Reader(), FORMULAS)
+    assert read == [len(FORMULAS)] and np.array_equal(found.counts, plain.counts)
 
 
 # cost

@@ -118,7 +118,7 @@ def test_measure_counts_as_the_reference_in_the_branch(fitted):
     written = ["MgSiO3", "CaSiO3", "Mg2SiO4", "NaAlSi3O8", "KAlSi3O8"]
     table = cecv_comparison.measure(fitted, written, "Si", ("dcnn-branch", "output"), n_orders=2)
     for layer, rows in table.groupby("layer"):
-        assert rows["legacy"].tolist() == cecv.compute(fitted, written, "Si", layer, legacy=True).counts.tolist()
+        assert rows["legacy"].tolist() == cecv.compute(fitted, written, "Si", layer, similarity="legacy").counts.tolist()
     assert table.layer.unique().tolist() == ["dcnn-branch", "output"]
 
 
