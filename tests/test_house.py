@@ -30,11 +30,10 @@ KNOWN = {
     "long_modules": set(),
     "undocumented": {
         *"""
-        estimators.baselines.ElemNet.fit estimators.baselines.ElemNet.predict
-        estimators.baselines.FeatureModel.fit estimators.baselines.FeatureModel.predict estimators.baselines.Mean.fit
-        estimators.baselines.Mean.predict estimators.baselines.NearestNeighbour.fit estimators.trees.Trees.fit
-        estimators.trees.Trees.predict properties.table.Property.card properties.table.Property.unit
-        training.speed.PlainNetwork.forward
+        estimators.baselines.ElemNet.fit estimators.baselines.ElemNet.predict estimators.baselines.FeatureModel.fit
+        estimators.baselines.FeatureModel.predict estimators.baselines.Mean.fit estimators.baselines.Mean.predict
+        estimators.baselines.NearestNeighbour.fit estimators.trees.Trees.fit estimators.trees.Trees.predict
+        properties.table.Property.card properties.table.Property.unit training.speed.PlainNetwork.forward
         """.split()},
     "untyped": {
         *"""
