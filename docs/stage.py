@@ -9,6 +9,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 SHELVES = {"tutorials": "Tutorials", "benchmarks": "Benchmarks"}  # folders of notebooks that are a list, not a book
+CHAPTERS = {"ground": "Ground", "data": "Data", "networks": "Networks", "training": "Training", "trust": "Trust",
+            "estimators": "Estimators", "fusion": "Fusion", "properties": "Properties", "cecv": "CECV",
+            "benchmark": "Benchmark", "comparison": "Comparison", "studies": "Studies", "plots": "Plots",
+            "cli": "Command line"}
 LINK = re.compile(r'(?P<text>\[[^\]\[]*\])\((?P<a>[^)\s]+)\)|src="(?P<b>[^"]+)"')
 
 
@@ -71,11 +75,16 @@ def as_page(nb: dict, name: str, manifest: dict) -> dict:
         if cell["cell_type"] == "markdown": cell["source"] = relink(source(cell), name)
         for out in cell.get("outputs", ()):
             if text := out.get("data", {}).get("text/markdown"): out["data"]["text/markdown"] = relink("".join(text), name)
-    if posixpath.dirname(name) == "" and (number := re.match(r"(\d+\w*?)_", name)):
-        cells[0]["source"] = source(cells[0]).replace("# ", f"# {number[1]} · ", 1)
+    if number := number_of(name): cells[0]["source"] = source(cells[0]).replace("# ", f"# {number} · ", 1)
     if (figure := posixpath.basename(name).removesuffix(".ipynb")) in manifest:
         cells.insert(1, markdown(as_drawn(figure, manifest[figure], "../", source(cells[0]))))
     return {**nb, "cells": cells}
+
+
+def number_of(name: str) -> str:
+    "Number a page as books do: '3.2' for the second room of the third chapter, '90' for a page beside them; '' for others."
+    numbers = [re.match(r"(\d\d)_", part) for part in name.split("/")]
+    return ".".join(str(int(n[1])) for n in numbers) if all(numbers) else ""
 
 
 def shown(cell: dict) -> dict | None:
@@ -118,9 +127,19 @@ def toctree(entries: list[str], caption: str = "") -> str:
 
 def contents(books: dict) -> str:
     "List all pages, for the side bar."
-    chapters = [n for n in books if "/" not in n and n != "index.ipynb"]
-    return "\n".join([toctree(["tutorials", "differences", "figures"], "Read"), toctree(chapters, "The notebooks"),
+    beside = [n for n in books if "/" not in n and number_of(n)]
+    shelves = [toctree(rooms, f"{number} · {heading}") for number, heading, rooms in chapters(books)]
+    return "\n".join([toctree(["tutorials", "differences", "figures"], "Read"), *shelves,
+                      toctree(beside, "Beside the chapters"),
                       toctree(["commands", "api", "results", "benchmarks", "CHANGELOG"], "Look up")])
+
+
+def chapters(books: dict) -> list[tuple[int, str, list[str]]]:  # number, heading, rooms
+    "Sort the rooms into their chapters; raises ValueError if there is none, or one without a heading."
+    found = sorted({n.split("/")[0] for n in books if "/" in n and number_of(n)})
+    if not found or (bare := [f for f in found if f[3:] not in CHAPTERS]):
+        raise ValueError(f"no chapters in nbs/, or some without a heading in docs/stage.py: {found and bare}")
+    return [(int(f[:2]), CHAPTERS[f[3:]], [n for n in books if n.startswith(f"{f}/")]) for f in found]
 
 
 def list_page(books: dict, shelf: str, heading: str) -> str:
@@ -196,6 +215,6 @@ def api_page(module: str, notebook: str) -> str:
 
 
 def api_index(modules: list[str]) -> str:
-    lines = [f"- [lgdcnn.{m}](api/{m}.md)" for m in modules]
+    lines = [f"- [lgdcnn.{m}](api/{m}.md)" for m in modules]  # dotted names, in the order of the book
     return "\n".join(["# Modules", "", "In the order of the house: a module imports only from above it.", "", *lines, "",
                       toctree([f"api/{m}" for m in modules])])

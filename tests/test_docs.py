@@ -79,6 +79,30 @@ def test_links_of_notebooks_lead_to_pages(tools):
     assert relink("[x](https://doi.org/1)", "index.ipynb") == "[x](https://doi.org/1)"
 
 
+def test_pages_are_numbered_as_in_a_book(tools):
+    number = tools["stage"].number_of
+    assert [number(n) for n in ("03_networks/02_recurrence.ipynb", "10_benchmark/10_main.ipynb", "90_log.ipynb")] == ["3.2", "10.10", "90"]
+    assert [number(n) for n in ("index.ipynb", "figures/fig01_parity.ipynb", "tutorials/own_data.ipynb")] == [""] * 3
+
+
+def test_each_chapter_has_its_list_of_pages(tools):
+    stage = tools["stage"]
+    books = dict.fromkeys(["03_networks/01_packed.ipynb", "03_networks/02_layers.ipynb", "09_cecv/01_clusters.ipynb", "90_log.ipynb", "index.ipynb"])
+    assert stage.chapters(books) == [(3, "Networks", list(books)[:2]), (9, "CECV", ["09_cecv/01_clusters.ipynb"])]
+    text = stage.contents(books)
+    assert ":caption: 3 · Networks\n\n03_networks/01_packed.ipynb\n03_networks/02_layers.ipynb\n" in text
+    assert all(text.count(n) == 1 for n in list(books)[:4]) and "index.ipynb" not in text
+    for wrong in ({"90_log.ipynb": {}}, {"03_attics/01_a.ipynb": {}}):
+        with pytest.raises(ValueError, match="no chapters in nbs/, or some without a heading"): stage.chapters(wrong)
+
+
+def test_the_site_has_the_chapters_in_order(site, tools, root):
+    page = (site / "03_networks" / "03_layers.html").read_text()
+    assert "<h1>3.3 · " in page
+    captions = re.findall(r'caption-text">(\d+) · ', (site / "index.html").read_text())
+    assert captions == [str(k) for k in range(1, len(list((root / "nbs").glob("[01][0-9]_*/"))) + 1)]
+
+
 def test_a_quotation_that_is_gone_stops_the_build(tools, root):
     books = {"90_log.ipynb": tools["stage"].read(root / "nbs" / "90_log.ipynb")}
     with pytest.raises(ValueError, match="'Nobody wrote this' begins 0 paragraphs"):

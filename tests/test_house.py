@@ -24,26 +24,19 @@ KNOWN = {
         "06_estimators/02_extra.ipynb: Reading a table",
         "06_estimators/02_extra.ipynb: Standardised on the training rows",
         "06_estimators/04_files.ipynb: Writing",
-        "06_estimators/05_base.ipynb: Asking the networks",
-        "06_estimators/05_base.ipynb: Parameters",
         "06_estimators/06_regressor.ipynb: From a file",
         "06_estimators/09_baselines.ipynb: A guess",
         "07_fusion/01_joined.ipynb: A text as a tensor"},
-    "long_modules": {
-        *"""
-        estimators.base
-        """.split()},
+    "long_modules": set(),
     "undocumented": {
         *"""
-        estimators.baselines.ElemNet.fit estimators.baselines.ElemNet.predict
-        estimators.baselines.FeatureModel.fit estimators.baselines.FeatureModel.predict estimators.baselines.Mean.fit
-        estimators.baselines.Mean.predict estimators.baselines.NearestNeighbour.fit estimators.trees.Trees.fit
-        estimators.trees.Trees.predict properties.table.Property.card properties.table.Property.unit
-        training.speed.PlainNetwork.forward
+        estimators.baselines.ElemNet.fit estimators.baselines.ElemNet.predict estimators.baselines.FeatureModel.fit
+        estimators.baselines.FeatureModel.predict estimators.baselines.Mean.fit estimators.baselines.Mean.predict
+        estimators.baselines.NearestNeighbour.fit estimators.trees.Trees.fit estimators.trees.Trees.predict
+        properties.table.Property.card properties.table.Property.unit training.speed.PlainNetwork.forward
         """.split()},
     "untyped": {
         *"""
-        estimators.base.embed estimators.base.embed_layers estimators.base.fit estimators.base.load
         estimators.baselines.ElemNet.fit estimators.baselines.ElemNet.predict estimators.baselines.FeatureModel.fit
         estimators.baselines.FeatureModel.predict estimators.baselines.Mean.fit estimators.baselines.Mean.predict
         estimators.baselines.NearestNeighbour.fit estimators.classifier.LGDCNNClassifier.decision_function
@@ -72,8 +65,7 @@ KNOWN = {
         trust.uncertainty.interval_score trust.uncertainty.judge trust.uncertainty.miscalibration_area
         trust.uncertainty.ranking trust.uncertainty.reliability
         """.split()},
-    "private_imports": {
-        "studies.records: estimators.base._as_config"},
+    "private_imports": set(),
 }
 
 

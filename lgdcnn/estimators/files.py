@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['FORMAT', 'JOINED', 'JOINED_FORMAT', 'fingerprint', 'summed', 'weights_of', 'write_model', 'check_scores',
-           'check_network', 'checked_tensors', 'refusing', 'read_checked', 'read_model', 'model_kind', 'restore']
+           'check_network', 'checked_tensors', 'refusing', 'read_checked', 'read_model', 'model_kind', 'restore',
+           'read_elements', 'read_fraction']
 
 # %% ../../nbs/06_estimators/04_files.ipynb #c41342c8
 import hashlib
@@ -273,3 +274,14 @@ def restore(config: ModelConfig,
         reason = (str(e).splitlines() or ["not enough memory"])[0]
         raise InputError(f"there is no room for a network of {sum(t.nbytes for t in weights.values()) / 1e6:.0f} MB "
                          f"on {device} ({reason[:120]})") from None
+
+# %% ../../nbs/06_estimators/04_files.ipynb #959a0336
+def read_elements(numbers: object) -> list[int] | None:  # None in files that were written before they said so
+    "Check the atomic numbers that a file says were trained on."
+    if numbers is None or isinstance(numbers, list) and all(type(z) is int and 0 < z < 119 for z in numbers): return numbers
+    raise InputError(f"its list of trained elements is not possible: {str(numbers)[:40]}")
+
+def read_fraction(value: object) -> float | None:  # None likewise
+    "Check the smallest fraction that a file says was trained on."
+    if value is None or type(value) in (int, float) and 0 < value <= 1: return value
+    raise InputError(f"its smallest trained fraction is not possible: {str(value)[:40]}")

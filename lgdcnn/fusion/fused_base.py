@@ -24,8 +24,8 @@ from ..data.tables import check_weights, smallest_fraction, warn_of_traces
 from ..training.device import resolve_device, resolve_precision
 from ..estimators.extra import ExtraColumns, read_inputs, row_keys
 from ..estimators.heldout import hold_out, warn_of_conflicts
-from ..estimators.files import check_scores, fingerprint, refusing
-from ..estimators.base import NotTrainedError, read_elements, read_fraction
+from ..estimators.files import check_scores, fingerprint, read_elements, read_fraction, refusing
+from ..estimators.base import NotTrainedError
 from ..estimators.trees import load_lightgbm
 from .joined import read_joined, write_joined
 from .mixture import Fusion

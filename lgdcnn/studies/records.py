@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..config import MODELS, PROTOCOLS, InputError, ModelConfig, TrainConfig
-from ..estimators.base import _as_config
+from ..config import as_config
 
 # %% ../../nbs/12_studies/02_records.ipynb #6fc7142f
 @dataclass(frozen=True)
@@ -29,11 +29,11 @@ class RunPlan:
 
     def configs(self) -> list[ModelConfig]:
         "Look up the networks; raises `InputError` for unknown names."
-        return [_as_config(n, MODELS, ModelConfig, "architecture") for n in self.networks]
+        return [as_config(n, MODELS, ModelConfig, "architecture") for n in self.networks]
 
     def train_config(self) -> TrainConfig:
         "Return the protocol with the plan's number of epochs."
-        known = _as_config(self.protocol, PROTOCOLS, TrainConfig, "protocol")
+        known = as_config(self.protocol, PROTOCOLS, TrainConfig, "protocol")
         return known.replace(epochs=self.epochs) if self.epochs else known
 
     def key(self, config: ModelConfig, seed: int) -> dict:
