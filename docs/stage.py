@@ -30,7 +30,10 @@ def stage(root: Path, target: Path) -> None:
         page = as_page(nb, name, manifest)
         if name == "index.ipynb": page["cells"].append(markdown(contents(books)))
         write(target / name, json.dumps(page))
-    for shelf, title in SHELVES.items(): write(target / f"{shelf}.md", list_page(books, shelf, title))
+    for shelf, title in SHELVES.items(): write(target / f"{shelf}.md", list_page(books, shelf, title, toctree))
+    for number, heading, rooms in chapters(books):
+        folder = rooms[0].split("/")[0]
+        write(target / f"{folder}.md", list_page(books, folder, f"{number} · {heading}"))
     write(target / "figures.md", gallery(books, manifest))
     write(target / "results.md", results_page(root / "results"))
     write(target / "differences.md", quoted((root / "docs" / "differences.md").read_text(encoding="utf-8"), books))
@@ -97,26 +100,26 @@ def shown(cell: dict) -> dict | None:
     return {**cell, "source": text, "metadata": {"tags": tags}} if text.strip() else None
 
 
-def relink(text: str, name: str) -> str:
-    "Let the links of a notebook lead to pages; what has no page stays as text."
+def relink(text: str, name: str, at: str | None = None) -> str:
+    "Let the links of a notebook lead to pages, from the folder `at` if not its own; what has no page stays as text."
     def replace(m):
         url = m["a"] or m["b"]
-        new = page_of(url, posixpath.dirname(name))
+        new = page_of(url, posixpath.dirname(name), at)
         if m["b"]: return f'src="{new or url}"'
         return f"{m['text']}({new})" if new else m["text"][1:-1]
     return LINK.sub(replace, text)
 
 
-def page_of(url: str, folder: str) -> str | None:
-    "Find the page behind a link in a notebook of `nbs/folder`; None if it has none."
+def page_of(url: str, folder: str, at: str | None = None) -> str | None:
+    "Find the page behind a link in a notebook of `nbs/folder`, as seen from `at`; None if it has none."
     parts = urlsplit(url)
     if parts.scheme or not parts.path: return url
     path = posixpath.normpath(posixpath.join("nbs", folder, parts.path))  # from the root of the repository
     if path.startswith("nbs/"): path = path[4:]
     elif path.split("/")[0] == "results": path = "results.md"
     elif not path.startswith("paper_figures/") and path != "CHANGELOG.md": return None
-    if path in (*SHELVES, "figures"): path += ".md"
-    return posixpath.relpath(path, folder or ".") + (f"#{parts.fragment}" if parts.fragment else "")
+    if path in (*SHELVES, "figures") or re.fullmatch(r"\d\d_[a-z]+", path): path += ".md"
+    return posixpath.relpath(path, (folder if at is None else at) or ".") + (f"#{parts.fragment}" if parts.fragment else "")
 
 
 # pages made from what is there
@@ -128,7 +131,8 @@ def toctree(entries: list[str], caption: str = "") -> str:
 def contents(books: dict) -> str:
     "List all pages, for the side bar."
     beside = [n for n in books if "/" not in n and number_of(n)]
-    shelves = [toctree(rooms, f"{number} · {heading}") for number, heading, rooms in chapters(books)]
+    shelves = [toctree([f"{rooms[0].split('/')[0]}.md", *rooms], f"{number} · {heading}")
+               for number, heading, rooms in chapters(books)]
     return "\n".join([toctree(["tutorials", "differences", "figures"], "Read"), *shelves,
                       toctree(beside, "Beside the chapters"),
                       toctree(["commands", "api", "results", "benchmarks", "CHANGELOG"], "Look up")])
@@ -142,11 +146,11 @@ def chapters(books: dict) -> list[tuple[int, str, list[str]]]:  # number, headin
     return [(int(f[:2]), CHAPTERS[f[3:]], [n for n in books if n.startswith(f"{f}/")]) for f in found]
 
 
-def list_page(books: dict, shelf: str, heading: str) -> str:
+def list_page(books: dict, shelf: str, heading: str, tree=lambda names: "") -> str:
     "List the notebooks of a folder with their titles."
     names = [n for n in books if n.startswith(f"{shelf}/")]
     lines = [f"- [{title(books[n])}]({n})" for n in names]
-    return "\n".join([f"# {heading}", "", *lines, "", toctree(names)])
+    return "\n".join([f"# {heading}", "", *lines, "", tree(names)])
 
 
 def as_drawn(name: str, entry: dict, up: str, text: str) -> str:
@@ -189,7 +193,7 @@ def quoted(text: str, books: dict) -> str:
         found = [p for cell in prose(books.get(name, {"cells": []})) for p in cell.split("\n\n") if p.startswith(start)]
         if len(found) != 1:
             raise ValueError(f"docs/differences.md quotes {name}: {start!r} begins {len(found)} paragraphs there")
-        words = relink(found[0], name)
+        words = relink(found[0], name, at="")
         return "\n".join(f"> {line}" for line in [*words.splitlines(), "", f"[{title(books[name])}]({name})"])
     return re.sub(r"(?m)^QUOTE (\S+): (.*)$", fill, text)
 
