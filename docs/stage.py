@@ -13,6 +13,7 @@ CHAPTERS = {"ground": "Ground", "data": "Data", "networks": "Networks", "trainin
             "estimators": "Estimators", "fusion": "Fusion", "properties": "Properties", "cecv": "CECV",
             "benchmark": "Benchmark", "comparison": "Comparison", "studies": "Studies", "plots": "Plots",
             "cli": "Command line"}
+WHOLE = ("estimators.regressor", "estimators.classifier", "fusion.fused")  # classes that inherit what readers look for
 LINK = re.compile(r'(?P<text>\[[^\]\[]*\])\((?P<a>[^)\s]+)\)|src="(?P<b>[^"]+)"')
 
 
@@ -214,8 +215,10 @@ def commands() -> str:
 
 
 def api_page(module: str, notebook: str) -> str:
+    "Let sphinx describe a module; an estimator with all that it can do, as its classes are put together from several."
+    whole = ["   :inherited-members: BaseEstimator"] if module in WHOLE else []
     return "\n".join([f"# `lgdcnn.{module}`", "", f"Made from [{notebook}](../{notebook}).", "", "```{eval-rst}",
-                      f".. automodule:: lgdcnn.{module}", "   :members:", "   :show-inheritance:", "```", ""])
+                      f".. automodule:: lgdcnn.{module}", "   :members:", *whole, "   :show-inheritance:", "```", ""])
 
 
 def api_index(modules: list[str]) -> str:

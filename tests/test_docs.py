@@ -90,7 +90,7 @@ def test_each_chapter_has_its_list_of_pages(tools):
     books = dict.fromkeys(["03_networks/01_packed.ipynb", "03_networks/02_layers.ipynb", "09_cecv/01_clusters.ipynb", "90_log.ipynb", "index.ipynb"])
     assert stage.chapters(books) == [(3, "Networks", list(books)[:2]), (9, "CECV", ["09_cecv/01_clusters.ipynb"])]
     text = stage.contents(books)
-    assert ":caption: 3 · Networks\n\n03_networks/01_packed.ipynb\n03_networks/02_layers.ipynb\n" in text
+    assert ":caption: 3 · Networks\n\n03_networks.md\n03_networks/01_packed.ipynb\n03_networks/02_layers.ipynb\n" in text
     assert all(text.count(n) == 1 for n in list(books)[:4]) and "index.ipynb" not in text
     for wrong in ({"90_log.ipynb": {}}, {"03_attics/01_a.ipynb": {}}):
         with pytest.raises(ValueError, match="no chapters in nbs/, or some without a heading"): stage.chapters(wrong)

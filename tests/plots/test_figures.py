@@ -173,7 +173,7 @@ def test_a_changed_module_in_a_folder_of_the_package_is_noticed(tmp_path, monkey
     def used(code): return {p.relative_to(package).as_posix() for p in manifest.used_files(code)}
     splits, order = {"places.py", "data/__init__.py", "data/splits.py"}, {"cecv/__init__.py", "cecv/order.py", "data/numbers.csv"}
     assert used("from lgdcnn.data.splits import kfold") == used("import lgdcnn.data.splits") == used("from lgdcnn.data import splits") == splits
-    assert used("from lgdcnn.plots.style.deep.lines import a") == splits | {"plots/style.py", "plots/deep/lines.py"}
+    assert used("from lgdcnn.plots.deep.lines import a") == splits | {"plots/style.py", "plots/deep/lines.py"}
     assert used("from lgdcnn import cecv") == used("from lgdcnn.cecv.order import first") == order
     (tmp_path / "nested").mkdir()
     path = notebook(tmp_path / "nested", ("# A figure", []), (PARAMETERS, ["parameters"]), ("from lgdcnn.plots import style", []), name="fig97")
@@ -348,11 +348,11 @@ def test_a_full_disk_fails_a_figure_and_not_the_next(tmp_path, monkeypatch):
     for k in range(2): notebook(tmp_path, ("# A figure", []), (PARAMETERS, ["parameters"]), name=f"fig9{k}")
     monkeypatch.setattr(figures, "list_figures", lambda: {p.stem: read_figure(p) for p in sorted(tmp_path.glob("*.ipynb"))})
     monkeypatch.setattr(figures, "_papermill", lambda notebook, copy, parameters: shutil.copy(notebook, copy) and None)
-    write, full = figures.write_atomic, iter([True])
+    write, full = manifest.write_atomic, iter([True])
     def once_full(path, content):
         if next(full, False): raise OSError(28, "No space left on device", str(path))
         return write(path, content)
-    monkeypatch.setattr(figures, "write_atomic", once_full)
+    monkeypatch.setattr(manifest, "write_atomic", once_full)  # the first figure cannot be entered
     outcomes = {name: (outcome, remark) for name, outcome, remark in make_figures(results=tmp_path, output=tmp_path / "out", jobs=1)}
     assert sorted(o for o, _ in outcomes.values()) == ["drawn", "failed"]
     assert "No space left on device: " in outcomes["fig90"][1]

@@ -11,8 +11,9 @@ from lgdcnn.config import MODELS, PROTOCOLS, InputError, TrainConfig
 from lgdcnn.networks.layers import CompositionTensors, jitter
 from lgdcnn.networks.models import build_model
 from lgdcnn.training import loop as training
+from lgdcnn.training import one_shape
 from lgdcnn.training.batches import batch_lengths, epoch_batches, mixture, shape_of, stratified_batches
-from lgdcnn.training.loop import Rows, Run, fit_network, one_shape
+from lgdcnn.training.loop import Rows, Run, fit_network
 
 SMALL = MODELS["l-g-dcnn"].replace(d_model=32, conv_width=32)
 STRATIFIED = PROTOCOLS["fast"].replace(batches="stratified", batch_size=6, epochs=3)
