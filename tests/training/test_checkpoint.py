@@ -54,11 +54,11 @@ def fit(sides, config, path=None, seconds=0.0, seed=1, **kw):
 
 def stop(monkeypatch, step, how):
     "Let `how` happen once, in place of step number `step` from here."
-    take, count = training.take_step, iter(range(step))
+    take, count = Run.take_step, iter(range(step))
     def stand_in(run, index):
         if next(count, None) is None: how()
         take(run, index)
-    monkeypatch.setattr(training, "take_step", stand_in)
+    monkeypatch.setattr(Run, "take_step", stand_in)
 
 
 def kill(): raise Killed
@@ -131,7 +131,7 @@ def test_an_interrupt_from_the_callers_own_code_saves_too(sides, tmp_path):
 def test_a_finished_run_gives_its_weights_at_once(sides, tmp_path, monkeypatch):
     path = tmp_path / "run.npz"
     first = fit(sides, RUNS["paper"], path, seconds=1e9)
-    monkeypatch.setattr(training, "take_step", lambda *_: kill())
+    monkeypatch.setattr(Run, "take_step", lambda *_: kill())
     again = fit(sides, RUNS["paper"], path)
     assert torch.equal(first[0], again[0]) and first[1] == again[1]
     assert [p.name for p in tmp_path.iterdir()] == ["run.npz"]
@@ -163,7 +163,7 @@ def test_another_runs_checkpoint_is_refused(sides, tmp_path):
 
 
 def test_where_nothing_can_be_written_nothing_begins(sides, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "take_step", lambda *_: kill())
+    monkeypatch.setattr(Run, "take_step", lambda *_: kill())
     with pytest.raises(InputError, match="there is no folder"): fit(sides, FAST, tmp_path / "no" / "run.npz")
     with pytest.raises(InputError, match="is a folder"): fit(sides, FAST, tmp_path)
 
@@ -216,17 +216,17 @@ def test_ctrl_c_is_noticed_and_the_old_handler_comes_back():
 
 def little_memory(monkeypatch, most, error=torch.OutOfMemoryError):
     "A device on which the network can look at `most` rows at a time."
-    step = training._step
-    def stand_in(network, packed, *rest):
+    loss = Run.loss
+    def stand_in(run, packed, *rest):
         if len(packed.order) > most: raise error("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes")
-        return step(network, packed, *rest)
-    monkeypatch.setattr(training, "_step", stand_in)
+        return loss(run, packed, *rest)
+    monkeypatch.setattr(Run, "loss", stand_in)
 
 
 def gradient(sides, n, jitter=0.0, parts=1):
     run = Run(build_model(TINY, 1), sides[0], FAST.replace(jitter=jitter), 1)
     run.parts = parts
-    loss = training._gradient(run, torch.arange(n))
+    loss = run.gradient(torch.arange(n), run.share(torch.arange(n)))
     return torch.cat([loss[None], *(p.grad.flatten() for p in run.network.parameters())]), run.parts
 
 
