@@ -137,6 +137,20 @@ def test_a_finished_run_gives_its_weights_at_once(sides, tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["run.npz"]
 
 
+def test_a_checkpoint_of_before_goes_on(sides, root, tmp_path):
+    "Put aside by the code of 2026-11-27, before `Run` was a class of its own, at step 6 of 16."
+    path = tmp_path / "run.npz"
+    path.write_bytes((root / "tests/files/checkpoint1.npz").read_bytes())
+    nets = [build_model(TINY.replace(d_model=4, conv_width=4), 1) for _ in range(2)]
+    whole, resumed = (fit_network(net, sides[0], RUNS["paper"], 1, sides[1], checkpoint=file)
+                      for net, file in zip(nets, (None, path), strict=True))
+    facts = read_checkpoint(path)[1]
+    assert (facts["epoch"], len(resumed)) == (4, 4)
+    assert [line["loss"] for line in resumed] == pytest.approx([line["loss"] for line in whole], rel=1e-4)
+    weights = [torch.nn.utils.parameters_to_vector(net.parameters()) for net in nets]
+    assert torch.allclose(*weights, atol=1e-5), "the first steps were taken on another machine, perhaps"
+
+
 def test_a_file_changes_nothing(sides, tmp_path):
     assert torch.equal(fit(sides, FAST)[0], fit(sides, FAST, tmp_path / "run.npz")[0])
 
