@@ -1888,6 +1888,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'lgdcnn.plots.table._cells_of': ('13_plots/table.html#_cells_of', 'lgdcnn/plots/table.py'),
                                     'lgdcnn.plots.table._spread_of': ('13_plots/table.html#_spread_of', 'lgdcnn/plots/table.py'),
                                     'lgdcnn.plots.table.blend_plot': ('13_plots/table.html#blend_plot', 'lgdcnn/plots/table.py'),
+                                    'lgdcnn.plots.table.budget_plot': ('13_plots/table.html#budget_plot', 'lgdcnn/plots/table.py'),
                                     'lgdcnn.plots.table.coverage_plot': ('13_plots/table.html#coverage_plot', 'lgdcnn/plots/table.py'),
                                     'lgdcnn.plots.table.dense_parity': ('13_plots/table.html#dense_parity', 'lgdcnn/plots/table.py'),
                                     'lgdcnn.plots.table.elements_plot': ('13_plots/table.html#elements_plot', 'lgdcnn/plots/table.py'),
