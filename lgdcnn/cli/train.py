@@ -110,7 +110,7 @@ def _report_members(model, unit: str) -> None:
 
 def _report_classes(model, ds, out: Path) -> None:
     "Print the scores of a classifier on held-out and test rows, a line each."
-    from lgdcnn.training.losses import CLASS_METRICS
+    from lgdcnn.training.metrics import CLASS_METRICS
     line = lambda scores: ", ".join(f"{name.replace('_', ' ')} {v:.4g}" for name, v in scores.items())
     if model.metrics_: click.echo(f"validation: {line(model.metrics_)}")
     if ds:
