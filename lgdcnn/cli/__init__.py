@@ -200,7 +200,7 @@ def with_options(options: list[Callable],  # what `click.option` makes
 SKIP_OPTIONS = [
     click.option("--on-error", type=click.Choice(["refuse", "skip"]), default="refuse", show_default=True,
                  help="What to do about rows that cannot be read."),
-    click.option("--rejects", type=click.Path(path_type=Path), help="With --on-error skip: write the skipped rows here, with reasons."),
+    click.option("--rejects", type=click.Path(path_type=Path), help="With --on-error skip: where skipped rows go, with reasons."),
 ]
 
 def check_skipping(on_error: str, rejects: Path | None, *inputs: str | Path | None) -> bool:  # skip them

@@ -11,7 +11,6 @@ from pathlib import Path
 import click
 
 from . import TABLE_OPTIONS, check_out, tell, with_options, write_table
-from ..config import InputError
 
 # %% ../../nbs/15_cli/10_shortlist.ipynb #fc1ed439
 FORMAT = click.option("--format", "form", type=click.Choice(["text", "csv", "json"]), help="[text on stdout, csv in a file]")

@@ -44,7 +44,7 @@ def _usable_rows(table, reader, name: str, targets: tuple[str, ...], extra: tupl
     errors, _ = row_problems(table, name, targets, task == "classification", reader.lines, reader.separator, decimal, extra)
     checked = Checked(table, errors, name, targets, lines=reader.lines)
     if not skip:
-        if reader.ragged or errors["column"].nunique() > 1: refuse(Checked(table, with_ragged(errors, reader), name, targets))
+        if reader.ragged or errors["column"].nunique() > 1: refuse(Checked(table, with_ragged(errors, reader), name, ()))
         return table
     tell_skipped([checked], rejects, reader)
     if reader.lines is not None: reader.lines = reader.lines[checked.good]
@@ -144,7 +144,7 @@ def _report_members(model, unit: str) -> None:
 
 def _report_classes(model, ds, out: Path) -> None:
     "Print the scores of a classifier on held-out and test rows, a line each."
-    from lgdcnn.training.losses import CLASS_METRICS
+    from lgdcnn.training.metrics import CLASS_METRICS
     line = lambda scores: ", ".join(f"{name.replace('_', ' ')} {v:.4g}" for name, v in scores.items())
     if model.metrics_: click.echo(f"validation: {line(model.metrics_)}")
     if ds:

@@ -149,7 +149,7 @@ class TableReader:
     "Read a table in parts, text as it stands."
     def __init__(self, source: str | Path | BinaryIO,  # the path of a table, or an open binary file
                  separator: str | None = None,  # one sign; by default it is looked for in the header
-                 ragged: list | None = None):  # takes (line, cells) of rows too wide or too narrow; they are refused without it
+                 ragged: list | None = None):  # takes (line, cells) of rows too wide or too narrow; else they are refused
         self.open = hasattr(source, "read")
         self.source = source if self.open else _table_path(source)
         self.name = "standard input" if self.open else str(self.source)

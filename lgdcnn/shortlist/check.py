@@ -108,8 +108,9 @@ def row_problems(table: pd.DataFrame,  # text as it stands
                  extra: tuple[str, ...] = (),  # further numeric columns, in which nothing may be missing
                 ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:  # errors in COLUMNS; target to values
     "Find the rows that cannot be used."
-    at = lambda row, column, what, remedy: (row, _line(row, lines), column, str(table[column].iloc[row]), "error", what, remedy)
-    found = [at(r, formula, said, "mend the formula or drop the row") for r, said in unreadable(table[formula].tolist()).items()]
+    at = lambda r, name, said, remedy: (r, _line(r, lines), name, str(table[name].iloc[r]), "error", said, remedy)
+    bad_formulas = unreadable(table[formula].tolist())
+    found = [at(r, formula, said, "mend the formula or drop the row") for r, said in bad_formulas.items()]
     values, bad = {}, {}
     for name in (*targets, *extra):
         if labels and name in targets:
@@ -148,13 +149,18 @@ def _table_notes(table: pd.DataFrame, used: set, n_good: int, values: dict) -> l
                     "train with --validation 0.2, or find more")
     return said
 
-# %% ../../nbs/14_shortlist/01_check.ipynb #cbf09b34
+# %% ../../nbs/14_shortlist/01_check.ipynb #1c65ff32
+def _plural(n: int, what: str) -> str: return f"{n:,} {what}{'s' * (n != 1)}"
+
 def with_ragged(errors: pd.DataFrame,  # in COLUMNS
                 reader: TableReader,  # that has read the table, and had a list for ragged lines
                ) -> pd.DataFrame:
     "Add the lines that have too many or too few fields."
-    lines = [(-1, line, "", (reader.separator or ",").join(cells), "error", f"the line has {len(cells)} fields, not as many as the header",
-              "mend the line, or put cells that hold the separator in quotation marks") for line, cells in reader.ragged or ()]
+    sign = reader.separator or ","
+    said = lambda cells: f"the line has {_plural(len(cells), 'field')}, not as many as the header"
+    lines = [(-1, line, "", sign.join(cells), "error", said(cells),
+              "mend the line, or put cells that hold the separator in quotation marks")
+             for line, cells in reader.ragged or ()]
     found = [*errors.itertuples(index=False, name=None), *lines]
     return pd.DataFrame(sorted(found, key=lambda p: p[1]), columns=COLUMNS)
 
@@ -166,7 +172,7 @@ def check_table(source: str | Path | BinaryIO,  # the path of a table, or an ope
                 labels: bool = False,  # the target is a class
                 separator: str | None = None, decimal: str | None = None) -> Checked:
     "Find all that is wrong with a table; raises `InputError` for what is no table, or lacks a column."
-    reader = TableReader(source, separator, ragged := [])
+    reader = TableReader(source, separator, [])
     table = reader.table()
     name, note = formula_column(table.columns, formula)
     column(table, name, "formula column", "--formula")
@@ -191,12 +197,13 @@ def in_words(checked: Checked) -> list[str]:
     "Say all problems, and what is left."
     errors, notes = checked.of_level("error"), checked.of_level("note")
     n, ragged = len(checked.table), int((errors["row"] < 0).sum())
-    out = [f"{len(errors)} problem{'s' * (len(errors) != 1)} that training refuses:", *problem_lines(errors)] if len(errors) else []
-    if len(notes): out += [f"{len(notes)} row{'s' * (len(notes) != 1)} to look at:", *problem_lines(notes)]
+    out = [f"{_plural(len(errors), 'problem')} that training refuses:", *problem_lines(errors)] if len(errors) else []
+    if len(notes): out += [f"{_plural(len(notes), 'row')} to look at:", *problem_lines(notes)]
     out += [f"note: {text}" for text in checked.notes]
-    kinds = len(set(composition_keys([checked.table[checked.formula].iloc[r] for r in checked.good]))) if len(checked.good) else 0
-    return [*out, f"{n + ragged} rows, {len(checked.good)} can be used: {kinds} compositions"
-            + (f"; the others can be skipped with --on-error skip ({n + ragged - len(checked.good)})" if len(errors) else "")]
+    good = checked.table[checked.formula].iloc[checked.good].tolist()
+    left = f"; {n + ragged - len(good):,} can be skipped with --on-error skip" if len(errors) else ""
+    return [*out, f"{_plural(n + ragged, 'row')}, {len(good):,} can be used: "
+            f"{_plural(len(set(composition_keys(good))) if good else 0, 'composition')}{left}"]
 
 # %% ../../nbs/14_shortlist/01_check.ipynb #b353ac2a
 def rejected(checked: Checked) -> pd.DataFrame:  # line, problem, and the columns of the table
@@ -205,7 +212,8 @@ def rejected(checked: Checked) -> pd.DataFrame:  # line, problem, and the column
     said = (errors["problem"] + "; " + errors["remedy"]).groupby(errors["line"], sort=True).agg(" and ".join)
     place = {_line(r, checked.lines): r for r in range(len(checked.table))}
     torn = dict(zip(errors["line"], errors["value"]))
-    rows = [checked.table.iloc[place[line]].to_dict() if line in place else {checked.table.columns[0]: torn[line]} for line in said.index]
+    whole = lambda line: checked.table.iloc[place[line]].to_dict()
+    rows = [whole(line) if line in place else {checked.table.columns[0]: torn[line]} for line in said.index]
     frame = pd.DataFrame(rows, columns=checked.table.columns).fillna("")
     frame.insert(0, "line", said.index.to_numpy()), frame.insert(1, "problem", said.to_numpy())
     return frame
@@ -214,7 +222,9 @@ def joined(parts: list[Checked],  # of one table, in their order
            reader: TableReader | None = None) -> Checked:
     "Put the parts of a table together again, its ragged lines included."
     starts = np.cumsum([0, *(len(p.table) for p in parts)])
-    problems = pd.concat([p.problems.assign(row=p.problems["row"] + start) for p, start in zip(parts, starts)], ignore_index=True)
+    rows = [np.where(p.problems["row"] < 0, -1, p.problems["row"] + start) for p, start in zip(parts, starts)]
+    moved = [p.problems.assign(row=r) for p, r in zip(parts, rows)]
+    problems = pd.concat(moved, ignore_index=True)
     lines = None if parts[0].lines is None else np.concatenate([p.lines for p in parts])
     if reader is not None: problems = with_ragged(problems, reader)
     table = pd.concat([p.table for p in parts], ignore_index=True)
