@@ -159,7 +159,7 @@ def _attention(network: nn.Module, packed: Packed) -> dict[str, Tensor]:  # laye
 def attention_weights(model: Networks,  # a fitted regressor or classifier whose architecture has attention
                       formulas: ArrayLike,
                      ) -> "pd.DataFrame":  # row, formula, element, fraction, and a column for each attention layer
-    "Return each element's share of attention in each attention layer, averaged over the networks; raises `InputError` without."
+    "Average each element's share of attention over the networks; raises `InputError` for models without attention."
     import pandas as pd
     _check_model(model)
     c, layers = model._inputs(formulas), {}
