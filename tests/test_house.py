@@ -30,7 +30,7 @@ KNOWN = {
         properties.multitask.training_rows properties.record.calibrated properties.shipped.Pretrained.predict
         properties.shipped.Pretrained.predict_interval properties.shipped.Pretrained.properties
         properties.shipped.Pretrained.raw properties.shipped.Pretrained.unseen properties.table.Property.back
-        properties.table.Property.forth training.one_shape.one_shape
+        properties.table.Property.forth
         """.split()},
     "private_imports": set(),
 }
