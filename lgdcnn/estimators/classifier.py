@@ -17,7 +17,7 @@ from ..config import InputError, ModelConfig, TrainConfig
 from .base import CompositionEstimator
 from .regressor import LGDCNNRegressor
 from .files import model_kind
-from ..training.losses import CLASS_METRICS
+from ..training.metrics import CLASS_METRICS
 from ..data.tables import check_labels
 
 # %% ../../nbs/06_estimators/07_classifier.ipynb #c68113cf

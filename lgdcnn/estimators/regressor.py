@@ -18,7 +18,7 @@ from ..composition import Compositions
 from ..config import InputError, ModelConfig, TrainConfig
 from ..trust.conformal import conformal_multiple, std_factor
 from .base import CompositionEstimator
-from ..training.losses import METRICS
+from ..training.metrics import METRICS
 from ..data.tables import check_target_table, check_targets, check_weights
 from ..training.trained import standardisation
 
