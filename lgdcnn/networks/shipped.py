@@ -41,7 +41,7 @@ def read_shipped(path: str | Path) -> ShippedFile:
         with safe_open(path, "pt") as f:
             head = json.loads((f.metadata() or {})["lgdcnn"])
             if head["format"] != FORMAT: raise ValueError(f"format {head['format']!r}")
-            arrays = {k: f.get_tensor(k) for k in f.keys()}
+            arrays = {k: f.get_tensor(k).clone() for k in f.keys()}  # not a view of a file that may change
         network = CompositionNetwork(ModelConfig.from_dict(head["config"]))
         network.load_state_dict({k.removeprefix("network/"): v.float() for k, v in arrays.items() if "/" in k})
     except (OSError, SafetensorError, ValueError, KeyError, RuntimeError) as e:

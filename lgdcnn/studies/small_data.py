@@ -14,6 +14,7 @@ import importlib.util
 import re
 import time
 import warnings
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
@@ -252,9 +253,9 @@ def sizes_of(s: SmallSet) -> list[int]:
 
 def cells_of(sets: Mapping[str, SmallSet], draws: int = DRAWS) -> Iterator[dict]:
     "Yield the keys of all lines, in the order of work."
-    found = [(draw + (draws - FEW[1]) * (n > FEW[0]), k, n, draw, name) for draw in range(draws)
+    found = [(bisect_left((100, 400, 1000), n), draw, k, n, name) for draw in range(draws)
              for k, (name, s) in enumerate(sets.items()) for n in sizes_of(s) if n <= FEW[0] or draw < FEW[1]]
-    for *_, n, draw, name in sorted(found):
+    for _, draw, _, n, name in sorted(found):
         for method in METHODS: yield {"dataset": name, "method": method, "n_train": n, "draw": draw}
 
 def run_small_data(results: str | Path,  # the table is `small_data/errors.csv` in it
