@@ -33,13 +33,13 @@ KNOWN = {
         properties.multitask.training_rows properties.record.calibrated properties.shipped.Pretrained.predict
         properties.shipped.Pretrained.predict_interval properties.shipped.Pretrained.properties
         properties.shipped.Pretrained.raw properties.shipped.Pretrained.unseen properties.table.Property.back
-        properties.table.Property.forth studies.cecv_by_epoch.train_and_watch training.checkpoint.kept
-        training.device.autocast training.loop.Run.loss training.one_shape.one_shape training.optim.LAMB.step
-        training.speed.fast_prediction training.speed.fast_training training.speed.plain_prediction
-        training.speed.plain_training training.trained.standardisation training.trained.train_network
-        trust.applicability.Applicability.fit trust.applicability.by_distance trust.applicability.check
-        trust.applicability.distance trust.applicability.flag trust.applicability.trace_elements
-        trust.applicability.unknown_elements trust.conformal.CrossConformal.fit trust.conformal.CrossConformal.predict
+        properties.table.Property.forth studies.cecv_by_epoch.train_and_watch training.device.autocast
+        training.one_shape.one_shape training.optim.LAMB.step training.speed.fast_prediction
+        training.speed.fast_training training.speed.plain_prediction training.speed.plain_training
+        training.trained.standardisation training.trained.train_network trust.applicability.Applicability.fit
+        trust.applicability.by_distance trust.applicability.check trust.applicability.distance
+        trust.applicability.flag trust.applicability.trace_elements trust.applicability.unknown_elements
+        trust.conformal.CrossConformal.fit trust.conformal.CrossConformal.predict
         trust.conformal.CrossConformal.predict_interval trust.conformal.claimed trust.conformal.composition_folds
         trust.explanation.attention_weights trust.explanation.contributions trust.explanation.element_profile
         trust.explanation.occlusion trust.response.jumps trust.response.response trust.response.vary
