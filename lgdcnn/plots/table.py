@@ -47,7 +47,7 @@ def _block(ax, values: np.ndarray, left: float, slanted: set = frozenset()) -> N
         ax.text(left + j + 0.5, i + 0.5, f"{v:.2f}", ha="center", va="center", fontsize=6, color=dark,
                 fontweight="bold" if v <= 1 else "normal", fontstyle="italic" if (i, j) in slanted else "normal")
 
-def relative_heatmap(view: list[dict],  # of `table_views.relative_mae`
+def relative_heatmap(view: list[dict],  # of `views.relative_mae`
                      datasets: Sequence[str],  # rows, filled or not
                      models: Sequence[tuple] = (("l-g-dcnn", "fast"),),  # measured columns: model and protocol
                      notes: dict[str, str] | None = None,  # data set (and "heading") to what stands at the right
@@ -130,7 +130,7 @@ def _reach(values: np.ndarray) -> tuple[float, float]:
     return max(low, start - (end - start)), min(high, end + (end - start))
 
 # %% ../../nbs/13_plots/06_table.ipynb #1c6c46e6
-def coverage_plot(lines: Iterable[dict],  # of `table_views.coverage_by_set`
+def coverage_plot(lines: Iterable[dict],  # of `views.coverage_by_set`
                   nominal: float,
                   datasets: Sequence[str] | None = None,  # rows, from the top; by default those of `lines`
                   ax: "Axes | None" = None) -> "Axes":
@@ -169,7 +169,7 @@ def is_within(line: dict) -> bool:
     return abs(line["found"] - line["nominal"]) <= CRITERION + 1e-9
 
 # %% ../../nbs/13_plots/06_table.ipynb #0fb65864
-def elements_plot(lines: Iterable[dict],  # of `table_views.error_by_elements`
+def elements_plot(lines: Iterable[dict],  # of `views.error_by_elements`
                   named: int = 4,  # up to so many sets get their names; more would hide the lines
                   ax: "Axes | None" = None) -> "Axes":
     "Draw relative errors against the number of elements: one line per set; of few sets the names, of many the median."
@@ -208,7 +208,7 @@ def _spread_of(r: dict) -> tuple[float, float] | None:  # how far a bar reaches 
     if "low" in r: return tuple(max(0.0, side / paper) for side in (r["difference"] - r["low"], r["high"] - r["difference"]))
     return (r["spread"] / paper,) * 2 if r["spread"] else None
 
-def ratio_plot(lines: Sequence[dict],  # of `table_views.ratios`, in the order to be drawn; with what `standing` knows
+def ratio_plot(lines: Sequence[dict],  # of `views.ratios`, in the order to be drawn; with what `standing` knows
                ax: "Axes | None" = None) -> "Axes":
     "Draw measured over published errors; bars: 95 %, or one standard deviation over seeds or folds where that is not known."
     ax, color = axes_for(ax, COLUMN, 0.9 + 0.17 * len(lines)), look("l-g-dcnn")["color"]
@@ -248,7 +248,7 @@ def _mark_cut_bars(ax, lines: Sequence[dict], low: float, high: float) -> None:
             if beyond: ax.plot(end, i, arrow, color=look("l-g-dcnn")["color"], ms=4, mew=0, clip_on=False)
 
 # %% ../../nbs/13_plots/06_table.ipynb #21f0ce11
-def blend_plot(by_model: dict[str, list[dict]],  # model to its lines, of `table_views.ratios`; the last one orders the sets
+def blend_plot(by_model: dict[str, list[dict]],  # model to its lines, of `views.ratios`; the last one orders the sets
                ax: "Axes | None" = None) -> "Axes":
     "Draw errors relative to the paper's network, each model with its own mark."
     known = {m: {r["dataset"]: r["to_paper"] for r in lines if r["to_paper"]} for m, lines in by_model.items()}
