@@ -268,7 +268,7 @@ def blend_plot(by_model: dict[str, list[dict]],  # model to its lines, of `views
     ax.legend(loc="lower center", bbox_to_anchor=(0.4, 1), borderaxespad=0.2)
     return ax
 
-# %% ../../nbs/13_plots/06_table.ipynb #87b1982f
+# %% ../../nbs/13_plots/06_table.ipynb #c09e3525
 def budget_plot(lines: list[dict],  # of `comparison.budget.judge_all`
                 kept: list[dict],  # of `comparison.budget.frontier`
                 error: str = "val_mae",  # or "test_mae"
