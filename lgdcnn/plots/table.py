@@ -284,7 +284,8 @@ def budget_plot(lines: list[dict],  # of `comparison.budget.judge_all`
         if r["kinds"] == 1: alone.setdefault(r["members"].split(" ", 1)[1], []).append(r)
     for kind, some in alone.items():
         model, _, protocol = kind.partition(".")
-        style = look(model) | ({"linestyle": ":", "label": f"{look(model)['label']}, {protocol}"} if "laplace" in protocol else {})
+        style = look(model)
+        if "laplace" in protocol: style |= {"linestyle": ":", "mfc": "white", "label": f"{style['label']}, {protocol}"}
         ax.plot([r["seconds"] for r in some], [r[error] for r in some], ms=3, lw=0.8, **style)
     ax.plot([r["seconds"] for r in kept], [r[error] for r in kept], "o", mfc="none", mec="k", ms=5, mew=0.7,
             label="no cheaper choice is better (validation)")
