@@ -80,7 +80,8 @@ def _key(ax, top: float, any_slanted: bool) -> None:
     import matplotlib.pyplot as plt
     from matplotlib.patches import Rectangle
     for j, v in enumerate(_KEY_RATIOS):
-        ax.add_patch(Rectangle((0.75 * j, top), 0.75, 0.8, facecolor=plt.get_cmap("vlag")(_shade(v)), edgecolor="white", lw=0.4))
+        face = plt.get_cmap("vlag")(_shade(v))
+        ax.add_patch(Rectangle((0.75 * j, top), 0.75, 0.8, facecolor=face, edgecolor="white", lw=0.4))
         ax.text(0.75 * (j + 0.5), top + 1.0, f"{v:g}" + ("+" if v == _EDGE else ""), ha="center", va="top", fontsize=6)
     ax.text(0, top + 1.7, "MAE / best published MAE of the row; blue is better", fontsize=6, va="top")
     left = 0.75 * len(_KEY_RATIOS) + 1.25
@@ -175,7 +176,7 @@ def elements_plot(lines: Iterable[dict],  # of `views.error_by_elements`
     "Draw relative errors against the number of elements: one line per set; of few sets the names, of many the median."
     ax, of, lines = axes_for(ax), {}, list(lines)
     numbers = sorted({r["n_elements"] for r in lines})
-    place = {n: k + sum(np.diff(numbers[:k + 1]) > 1) for k, n in enumerate(numbers)}  # a wider step where numbers are missing
+    place = {n: k + sum(np.diff(numbers[:k + 1]) > 1) for k, n in enumerate(numbers)}  # wider where some are missing
     for r in lines: of.setdefault(r["dataset"], []).append((place[r["n_elements"]], r["ratio"]))
     ax.axhline(1, color="0.5", lw=0.6, ls="--")
     for v in of.values(): ax.plot(*zip(*v), "o-", color="0.65", lw=0.6, ms=2, mec="white", mew=0.2)
@@ -191,7 +192,8 @@ def elements_plot(lines: Iterable[dict],  # of `views.error_by_elements`
         ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0.2)
     top = max(meet, default=2)
     room = 0.35 + (0.3 * (top + 1) if len(of) <= named else 0)  # for the names at the right
-    ax.set(yscale="log", xlabel="elements in the formula", ylabel="MAE / MAE of the whole test set", xlim=(-0.35, top + room))
+    ax.set(yscale="log", xlim=(-0.35, top + room), xlabel="elements in the formula",
+           ylabel="MAE / MAE of the whole test set")
     ax.set_xticks(list(place.values()), list(place))
     low, high = min(ax.get_ylim()[0], 0.7), max(ax.get_ylim()[1], 1.4)
     fine, coarse = (0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.2, 1.4, 1.6, 1.8), (0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10)

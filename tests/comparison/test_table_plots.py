@@ -148,6 +148,7 @@ def test_parity_loses_no_row(n):
     beyond = int(outside[1]) if outside else 0
     assert shown + beyond == n
     assert sum(len(line.get_xdata()) for line in ax.lines if line.get_marker() == "^") == beyond, "a triangle for each"
+    assert ax.get_xlim() == ax.get_ylim()
 
 
 def test_one_far_value_does_not_press_the_others_into_a_corner():
@@ -179,7 +180,6 @@ def test_the_heat_map_explains_itself():
     of = lambda view: " ".join(t.get_text() for t in table_plots.relative_heatmap(view, [BULK], [("l-g-dcnn", "fast")]).texts)
     assert all(words in of(view) for words in ("best published MAE", "at or below", "another protocol than fast", "not run"))
     assert "another protocol" not in of(relative_mae(comparison([run()]))), "the key names what occurs"
-    assert ax.get_xlim() == ax.get_ylim()
 
 
 @given(st.integers(0, 28), st.integers(0, 28))
