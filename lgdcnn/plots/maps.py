@@ -81,11 +81,12 @@ def name_points(ax: "Axes", x: Sequence[float], y: Sequence[float],  # (n,) each
                 names: Sequence[str],
                 away: float = 5,  # points from the middle of a mark to its name
                 size: float = 6) -> None:
-    "Write a name beside each point, where it covers no other name, point or text of the axes."
+    "Write a name beside each point, where it covers no other name, point, bar or text of the axes."
     ax.figure.draw_without_rendering()  # so that places are known
     draw = ax.figure.canvas.get_renderer()
     marks = ax.transData.transform(np.column_stack([x, y]))
-    taken = [_around(p, away * ax.figure.dpi / 144) for p in marks] + [t.get_window_extent(draw) for t in ax.texts]
+    taken = [_around(p, away * ax.figure.dpi / 144) for p in marks]
+    taken += [artist.get_window_extent(draw) for artist in (*ax.texts, *ax.collections)]  # notes, and bars of errors
     for a, b, name in zip(x, y, names):
         tried = []
         for dx, dy in _AROUND:
@@ -98,7 +99,7 @@ def name_points(ax: "Axes", x: Sequence[float], y: Sequence[float],  # (n,) each
         best = min(tried)
         for _, _, text, _ in tried:
             if text is not best[2]: text.remove()
-        taken.append(best[3].padded(1))
+        taken.append(best[3].padded(3 * ax.figure.dpi / 72, 1))
 
 def _around(point: np.ndarray, reach: float):
     "Return the box around a point."
