@@ -253,7 +253,7 @@ def sizes_of(s: SmallSet) -> list[int]:
 
 def cells_of(sets: Mapping[str, SmallSet], draws: int = DRAWS) -> Iterator[dict]:
     "Yield the keys of all lines, in the order of work."
-    found = [(bisect_left((100, 400, 1000), n), draw, k, n, name) for draw in range(draws)
+    found = [(draw + bisect_left((100, 400, 1000), n), draw, k, n, name) for draw in range(draws)
              for k, (name, s) in enumerate(sets.items()) for n in sizes_of(s) if n <= FEW[0] or draw < FEW[1]]
     for _, draw, _, n, name in sorted(found):
         for method in METHODS: yield {"dataset": name, "method": method, "n_train": n, "draw": draw}
