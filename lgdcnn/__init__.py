@@ -17,7 +17,7 @@ HOMES = {"LGDCNNRegressor": "estimators.regressor", "LGDCNNClassifier": "estimat
          "pretrained": "properties.shipped",
          "parse_formula": "composition", "FormulaError": "composition", "InputError": "config"}
 _MODULES = ("benchmark", "cecv", "cli", "comparison", "composition", "config", "data", "elements", "estimators", "formulas",
-            "fusion", "networks", "plots", "properties", "studies", "training", "trust")
+            "fusion", "networks", "plots", "properties", "shortlist", "studies", "training", "trust")
 
 def __getattr__(name: str):
     "Load a public name or module on first use."

@@ -34,7 +34,7 @@ from .plan import MAIN, by_size, card_plan, default_plan, n_folds, schedule
 from .provenance import provenance
 from .store import ResultStore, csv_text
 from ..training.speed import formulas_like, operations, product_rate
-from ..training.loop import Rows, Run, take_step, predict
+from ..training.loop import Rows, Run, predict
 
 # %% ../../nbs/10_benchmark/09_card.ipynb #cfb4250f
 BOUNDS = {"fp32": 1e-3, "bf16": 2e-2}         # relative distance of predictions
@@ -66,7 +66,7 @@ def step_losses(device: torch.device, precision: str, steps: int,
     while len(losses) < steps:
         for index in run.remaining():
             before = run.total.item()
-            take_step(run, index)
+            run.take_step(index)
             losses.append((run.total.item() - before) * scale)
             if len(losses) == steps or (len(losses) > 1 and time.monotonic() > end): return losses
         run.begin_epoch()
@@ -126,7 +126,7 @@ class _Steps:
             self.run.begin_epoch()
             self.indices = iter(self.run.remaining())
             index = next(self.indices)
-        take_step(self.run, index)
+        self.run.take_step(index)
         return len(index)
 
     def measure(self, seconds: float) -> tuple[int, float]:  # rows, seconds

@@ -18,7 +18,7 @@ from datetime import datetime
 import numpy as np
 
 from ..config import InputError, choose
-from ..training.losses import METRIC_NAMES
+from ..training.metrics import METRIC_NAMES
 
 # %% ../../nbs/10_benchmark/02_results.ipynb #2aa4b538
 _NAME = r"[A-Za-z0-9][A-Za-z0-9_+()-]*"

@@ -79,11 +79,11 @@ def _plural(n: int, what: str) -> str: return f"{n} {what}{'s' * (n != 1)}"
 
 class _Fields:
     "Yield rows of cells that have as many fields as the header, and remember the line where each begins."
-    def __init__(self, lines: Iterator[str], separator: str):
+    def __init__(self, lines: Iterator[str], separator: str, ragged: list | None = None):
         self.reader, self.line = csv.reader(lines, delimiter=separator, strict=True), 0
         header = next((row for row in self._rows() if any(c.strip() for c in row)), None)
         if header is None: raise InputError("it is empty")
-        self.names, self.bad, self.more = _check_header(header), [], 0
+        self.names, self.bad, self.more, self.ragged = _check_header(header), [], 0, ragged
 
     def _rows(self) -> Iterator[list[str]]:
         "Yield rows; `line` is where the row began."
@@ -105,6 +105,7 @@ class _Fields:
             yield from ((line, [""]) for line in empty)
             empty = []
             if len(row) == width: yield self.line, row
+            elif self.ragged is not None: self.ragged.append((self.line, row))
             elif len(self.bad) < 20: self.bad.append((self.line, len(row)))
             else: self.more += 1
         if self.bad: self._refuse()
@@ -147,7 +148,8 @@ def source_of(path: str | Path) -> Path | BinaryIO:  # what `TableReader` takes
 class TableReader:
     "Read a table in parts, text as it stands."
     def __init__(self, source: str | Path | BinaryIO,  # the path of a table, or an open binary file
-                 separator: str | None = None):  # one sign; by default it is looked for in the header
+                 separator: str | None = None,  # one sign; by default it is looked for in the header
+                 ragged: list | None = None):  # takes (line, cells) of rows too wide or too narrow; else they are refused
         self.open = hasattr(source, "read")
         self.source = source if self.open else _table_path(source)
         self.name = "standard input" if self.open else str(self.source)
@@ -155,7 +157,7 @@ class TableReader:
         if not self.open and self.source.suffix.lower() in (".xlsx", ".xlsm"): self.kind = "spreadsheet"
         if not self.open and self.source.suffix.lower() in (".xls", ".ods"):
             raise InputError(f"{quoted(self.name)} is a spreadsheet: save it as CSV, or as .xlsx")
-        self.separator, self.lines, self.notes = separator, None, []
+        self.separator, self.lines, self.notes, self.ragged = separator, None, [], ragged
 
     def parts(self, rows: int = 2 ** 62) -> Iterator:  # of pandas tables, without empty ones but for a table without rows
         "Yield tables of `rows` rows at most; raises `InputError` for what is no table."
@@ -197,7 +199,7 @@ def _csv(self: TableReader, most: int) -> Iterator:
         first = [] if self.separator else list(itertools.islice(lines, 5))
         while first and not first[0].strip(): first.pop(0)
         sep = self.separator or (_separator(first, self.name) if first else ",")
-        fields = _Fields((line for group in (first, lines) for line in group), sep)
+        fields = _Fields((line for group in (first, lines) for line in group), sep, self.ragged)
         self.separator, most = sep, min(most, max(1, _PART_CELLS // len(fields.names)))
         rows, places, self.size, none = [], [], 0, True
         for line, row in fields:

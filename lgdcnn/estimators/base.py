@@ -28,7 +28,7 @@ from .files import fingerprint, read_elements, read_fraction, read_model, restor
 from .heldout import hold_out, warn_of_conflicts
 from ..networks.layers import CompositionTensors
 from ..training.losses import LOSSES
-from ..networks.models import build_model
+from ..networks.models import CompositionNetwork, build_model
 from ..data.tables import TraceWarning, check_weights, smallest_fraction, warn_of_traces
 from ..training.trained import as_rows, element_vectors, layer_outputs, network_answers
 from ..training.loop import Rows, fit_network
@@ -82,7 +82,7 @@ class EstimatorRows(EstimatorOptions):
         if hasattr(self, "networks_"): return
         raise NotTrainedError("this model is not trained yet: call fit, or load a saved one")
 
-    def _inputs(self, X: ArrayLike, start: int = 0) -> Compositions:
+    def _inputs(self, X: ArrayLike | Compositions, start: int = 0) -> Compositions:
         "Read what `fit` and `predict` are given; raises `InputError` naming the row, from `start`, or the missing column."
         names = self.extra_.names if hasattr(self, "extra_") else check_names(self.extra)
         return read_inputs(X, names, start)
@@ -93,12 +93,12 @@ class EstimatorRows(EstimatorOptions):
         return CompositionTensors(compositions, self.device_, extra=extra)
 
     def _rows(self,
-              formulas: ArrayLike | Compositions,  # what `_inputs` reads
+              compositions: Compositions,  # what `_inputs` made of the formulas
               y: np.ndarray,  # (n,) or (n, k), NaN where unknown
               weight: np.ndarray | None = None,  # (n,)
              ) -> Rows:
         "Put rows on the device, targets standardised."
-        return as_rows(self._tensors(self._inputs(formulas)), y, (self.target_mean_, self.target_std_), weight)
+        return as_rows(self._tensors(compositions), y, (self.target_mean_, self.target_std_), weight)
 
     def _error_scale(self) -> float:
         "Return what turns an error of standardised targets into one to report."
@@ -205,8 +205,8 @@ class EstimatorFiles(EstimatorAnswers):
             raise InputError(f"cannot load {str(path)!r}: it is damaged ({reason}); save the model again") from None
 
 # %% ../../nbs/06_estimators/05_base.ipynb #c155d7ef
-def _donor(init_from,  # a trained estimator, or the path of a saved one
-           config: ModelConfig, names: tuple[str, ...], device: str):
+def _donor(init_from: object,  # a trained estimator, or the path of a saved one
+           config: ModelConfig, names: tuple[str, ...], device: str) -> EstimatorFiles:
     "Return the model to start from; raises `InputError` unless it has the same architecture."
     donor = init_from
     if isinstance(init_from, str | Path): donor = EstimatorFiles.load(init_from, device)
@@ -225,7 +225,7 @@ def _donor(init_from,  # a trained estimator, or the path of a saved one
 class EstimatorTraining(EstimatorFiles):
     "Train one network after the other, each perhaps from another's weights."
 
-    def _same_target(self, donor, about: dict) -> bool:
+    def _same_target(self, donor: EstimatorFiles, about: dict) -> bool:
         "Tell whether another model has learned the same target, by name and classes."
         label = lambda target, classes: (target.get("name"), target.get("names"), None if classes is None else list(classes))
         mine = label(about["target_"], about.get("classes_"))
@@ -234,8 +234,8 @@ class EstimatorTraining(EstimatorFiles):
             label(donor.target_, getattr(donor, "classes_", None)) == mine
 
     def _fit_one(self, k: int, train: Rows, val: Rows | None,
-                 donor=None, with_head: bool = False) -> tuple:  # network, history
-        "Train member `k`; its history is in the unit of the target."
+                 donor: EstimatorFiles | None = None, with_head: bool = False) -> tuple[CompositionNetwork, list[dict]]:
+        "Train member `k`; return it and its history, in the unit of the target."
         network = build_model(self.config_, self.seed + k).to(self.device_)
         if donor:
             weights = donor.networks_[k % len(donor.networks_)].state_dict()
@@ -284,7 +284,8 @@ class CompositionEstimator(EstimatorTraining):
             self.scores_, self.metrics_ = self._calibrate(*pair) if pair else (np.zeros((0, *values.shape[1:])), {})
         return self
 
-    def _begin(self, config, train_config, about: dict, y: np.ndarray, donor, train: Compositions) -> None:
+    def _begin(self, config: ModelConfig, train_config: TrainConfig, about: dict, y: np.ndarray,
+               donor: EstimatorFiles | None, train: Compositions) -> None:
         "Set what is known before training; from here on the model counts as not trained until it is."
         device = resolve_device(self.device)
         resolve_precision(self.precision, device)

@@ -10,6 +10,7 @@ __all__ = ['ELEMNET_PROTOCOL', 'BASELINES', 'Mean', 'FeatureModel', 'NearestNeig
 from functools import partial
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, RegressorMixin
 
 from ..config import InputError, TrainConfig, choose
@@ -20,33 +21,41 @@ from .trees import TREES, Trees, load_lightgbm
 # %% ../../nbs/06_estimators/09_baselines.ipynb #fa47392f
 class Mean(RegressorMixin, BaseEstimator):
     "Predict the mean of the training targets, whatever the formula."
-    def fit(self, formulas, y) -> "Mean":
+    def fit(self, formulas: ArrayLike, y: ArrayLike) -> "Mean":
+        "Take the mean; raises `InputError` for targets that cannot be used."
         self.mean_ = check_targets(y, len(check_formulas(formulas))).mean()
         return self
 
-    def predict(self, formulas) -> np.ndarray: return np.full(len(check_formulas(formulas)), self.mean_)
+    def predict(self, formulas: ArrayLike) -> np.ndarray:  # (n,), in the unit of the target
+        "Repeat the mean for each formula."
+        return np.full(len(check_formulas(formulas)), self.mean_)
 
 # %% ../../nbs/06_estimators/09_baselines.ipynb #12f732c7
 class FeatureModel(RegressorMixin, BaseEstimator):
     "Fit a model of scikit-learn's kind to features of formulas; subclasses say which in `_make`."
     features = "magpie"  # a key of `features.FEATURES`
 
-    def _make(self):
+    def _make(self) -> BaseEstimator:
         "Return the model of a table, not yet fitted."
         raise NotImplementedError
 
-    def _table(self, formulas) -> np.ndarray:  # (N, d)
+    def _table(self, formulas: ArrayLike) -> np.ndarray:  # (N, d)
         "Compute the features."
         return choose(self.features, FEATURES, "features")(formulas)
 
-    def fit(self, formulas, y) -> "FeatureModel":
+    def fit(self,
+            formulas: ArrayLike,  # list, array or Series
+            y: ArrayLike,  # (n,) as many numbers
+           ) -> "FeatureModel":
+        "Fit to standardised targets; raises `InputError` naming the row for what cannot be used."
         formulas = check_formulas(formulas)
         y = check_targets(y, len(formulas))
         self.mean_, self.std_ = y.mean(), y.std() or 1.0
         self.model_ = self._make().fit(self._table(formulas), (y - self.mean_) / self.std_)
         return self
 
-    def predict(self, formulas) -> np.ndarray:
+    def predict(self, formulas: ArrayLike) -> np.ndarray:  # (n,) float64, in the unit of the target
+        "Predict in the order of `formulas`; raises `InputError` before `fit`."
         if not hasattr(self, "model_"): raise InputError("this model is not trained yet: call fit")
         return self.mean_ + self.std_ * np.asarray(self.model_.predict(self._table(formulas)), dtype=np.float64)
 
@@ -56,11 +65,12 @@ class NearestNeighbour(FeatureModel):
     def __init__(self, k: int = 1, features: str = "mendeleev"):
         self.k, self.features = k, features
 
-    def _make(self):
+    def _make(self) -> BaseEstimator:
         from sklearn.neighbors import KNeighborsRegressor
         return KNeighborsRegressor(self.k, weights="distance", metric="manhattan", algorithm="ball_tree")
 
-    def fit(self, formulas, y) -> "NearestNeighbour":
+    def fit(self, formulas: ArrayLike, y: ArrayLike) -> "NearestNeighbour":
+        "Remember the rows; raises `InputError` for a `k` that is more than there are."
         if not 1 <= self.k <= len(check_formulas(formulas)):
             raise InputError(f"k = {self.k!r} is not possible: it must lie between 1 and the number of formulas")
         return super().fit(formulas, y)
@@ -73,7 +83,7 @@ class RandomForest(FeatureModel):
         self.n_trees, self.seed, self.n_jobs = n_trees, seed, n_jobs
         self.features, self.max_features = features, max_features
 
-    def _make(self):
+    def _make(self) -> BaseEstimator:
         from sklearn.ensemble import RandomForestRegressor
         return RandomForestRegressor(self.n_trees, max_features=self.max_features, random_state=self.seed,
                                      n_jobs=self.n_jobs)
@@ -84,7 +94,7 @@ class GradientBoosting(FeatureModel):
     def __init__(self, n_trees: int = 500, learning_rate: float = 0.05, seed: int = 0, features: str = "magpie"):
         self.n_trees, self.learning_rate, self.seed, self.features = n_trees, learning_rate, seed, features
 
-    def _make(self):
+    def _make(self) -> BaseEstimator:
         from sklearn.ensemble import HistGradientBoostingRegressor
         return HistGradientBoostingRegressor(learning_rate=self.learning_rate, max_iter=self.n_trees,
                                              early_stopping=False, random_state=self.seed)
@@ -96,7 +106,7 @@ class LightGBM(GradientBoosting):
         super().__init__(n_trees, learning_rate, seed, features)
         self.n_jobs = n_jobs
 
-    def _make(self):
+    def _make(self) -> BaseEstimator:
         make = load_lightgbm().LGBMRegressor
         return make(n_estimators=self.n_trees, learning_rate=self.learning_rate, random_state=self.seed,
                     n_jobs=self.n_jobs, deterministic=True, force_row_wise=True, verbose=-1)
@@ -115,7 +125,8 @@ class ElemNet(RegressorMixin, BaseEstimator):
         changes = {"epochs": self.epochs, "batch_size": self.batch_size}
         return ELEMNET_PROTOCOL.replace(**{k: v for k, v in changes.items() if v is not None})
 
-    def fit(self, formulas, y) -> "ElemNet":
+    def fit(self, formulas: ArrayLike, y: ArrayLike) -> "ElemNet":
+        "Train on all rows; raises `InputError` naming the row for what cannot be used."
         from lgdcnn.composition import featurize
         from lgdcnn.training.device import resolve_device
         from lgdcnn.networks.elemnet import build_elemnet
@@ -127,7 +138,8 @@ class ElemNet(RegressorMixin, BaseEstimator):
         self.trained_, self.history_ = train_network(build_elemnet(self.seed).to(self.device_), data, y, protocol, self.seed)
         return self
 
-    def predict(self, formulas) -> np.ndarray:
+    def predict(self, formulas: ArrayLike) -> np.ndarray:  # (n,) float64, in the unit of the target
+        "Predict in the order of `formulas`; raises `InputError` before `fit`."
         if not hasattr(self, "trained_"): raise InputError("this model is not trained yet: call fit")
         return self.trained_.predict(check_formulas(formulas))
 

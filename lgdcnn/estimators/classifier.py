@@ -9,13 +9,15 @@ __all__ = ['ClassTargets', 'LGDCNNClassifier', 'load_model']
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin
 
+from ..composition import Compositions
 from ..config import InputError, ModelConfig, TrainConfig
 from .base import CompositionEstimator
 from .regressor import LGDCNNRegressor
 from .files import model_kind
-from ..training.losses import CLASS_METRICS
+from ..training.metrics import CLASS_METRICS
 from ..data.tables import check_labels
 
 # %% ../../nbs/06_estimators/07_classifier.ipynb #c68113cf
@@ -33,7 +35,7 @@ class ClassTargets(CompositionEstimator):
     "Read labels as targets."
     _kind = "classifier"
 
-    def _read_targets(self, y, n: int) -> tuple[np.ndarray, dict]:
+    def _read_targets(self, y: ArrayLike, n: int) -> tuple[np.ndarray, dict]:
         "Check labels and find the classes; raises `InputError` if there is only one."
         labels = check_labels(y, n)
         classes = np.unique(labels)
@@ -41,7 +43,9 @@ class ClassTargets(CompositionEstimator):
         target = {"name": str(getattr(y, "name", None) or ""), "unit": ""}
         return _indicators(labels, classes), {"classes_": classes, "target_": target}
 
-    def _read_held(self, y, n: int, about: dict) -> np.ndarray: return _indicators(check_labels(y, n), about["classes_"])
+    def _read_held(self, y: ArrayLike, n: int, about: dict) -> np.ndarray:
+        "Check the labels of held-out rows: none that was not trained on."
+        return _indicators(check_labels(y, n), about["classes_"])
 
     def _task(self, model: ModelConfig, train: TrainConfig, values: np.ndarray) -> tuple[ModelConfig, TrainConfig]:
         "Give the network one logit, or one for each of several classes, and cross-entropy."
@@ -54,8 +58,8 @@ class LGDCNNClassifier(ClassifierMixin, ClassTargets):
     "Predict a class from formulas, with probabilities."
 
     def predict_proba(self,
-                      formulas,  # list, array or Series; one string counts as one formula
-                      precision: str = "fp32",
+                      formulas: ArrayLike | Compositions,  # list, array or Series; one string counts as one formula
+                      precision: str = "fp32",  # "bf16" is faster where the hardware has it, and less exact
                      ) -> np.ndarray:  # (n, number of classes), rows add to one, in the order of `classes_`
         "Predict the probability of each class."
         logits, _ = self._outputs(formulas, precision)
@@ -64,7 +68,9 @@ class LGDCNNClassifier(ClassifierMixin, ClassTargets):
         p = np.maximum(p, np.finfo(float).tiny)
         return p / p.sum(1, keepdims=True)
 
-    def decision_function(self, formulas) -> np.ndarray:  # (n,) for two classes, else (n, number of classes)
+    def decision_function(self,
+                          formulas: ArrayLike | Compositions,  # list, array or Series; one string counts as one formula
+                         ) -> np.ndarray:  # (n,) for two classes, else (n, number of classes)
         "Return the logit of the averaged probability."
         logits, _ = self._outputs(formulas)
         if len(logits) == 1: out = logits[0]
@@ -73,12 +79,12 @@ class LGDCNNClassifier(ClassifierMixin, ClassTargets):
             out = np.log(p) - np.log1p(-p)
         return out[:, 0] if len(self.classes_) == 2 else out
 
-    def predict(self, formulas, precision: str = "fp32") -> np.ndarray:  # (n,) labels
+    def predict(self, formulas: ArrayLike | Compositions, precision: str = "fp32") -> np.ndarray:  # (n,) labels
         "Predict the most probable class."
         best = self.predict_proba(formulas, precision).argmax(1)
         return self.classes_[best]
 
-    def _calibrate(self, formulas, y) -> tuple[np.ndarray, dict]:
+    def _calibrate(self, formulas: Compositions, y: np.ndarray) -> tuple[np.ndarray, dict]:
         "Return no scores, and the metrics of held-out rows; of several classes the accuracy."
         p = self.predict_proba(formulas)
         if y.ndim > 1: return np.zeros(0), {"accuracy": float((p.argmax(1) == y.argmax(1)).mean())}

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..composition import Compositions, FormulaError, composition_keys, featurize
 from ..config import InputError, RowError, quoted
@@ -24,11 +25,12 @@ class Conditioned(Compositions):
         super().__init__(compositions.numbers, compositions.fractions, compositions.offsets)
         self.extra = extra
 
-    def __getitem__(self, index) -> "Conditioned":
+    def __getitem__(self, index: ArrayLike | slice) -> "Conditioned":
         "Select rows by integer, slice, mask or index array."
         return Conditioned(super().__getitem__(index), self.extra[np.atleast_1d(np.arange(len(self))[index])])
 
-    def __eq__(self, other) -> bool:
+    def __eq__(self, other: object) -> bool:
+        "Tell whether compositions and their values are the same."
         return super().__eq__(other) and np.array_equal(self.extra, getattr(other, "extra", None))
 
 # %% ../../nbs/06_estimators/02_extra.ipynb #d7ad1250
@@ -49,7 +51,7 @@ def _numbers(cells, name: str, start: int) -> np.ndarray:  # (N,) float64
                 "mend or drop the row")
     return values
 
-def read_inputs(X,  # formulas; or, if there are names, a table with a column "formula" and these
+def read_inputs(X: ArrayLike | Compositions,  # formulas; or, if there are names, a table with a column "formula" and these
                 names: tuple[str, ...] = (),
                 start: int = 0,  # row of the first line, for messages
                ) -> Compositions:

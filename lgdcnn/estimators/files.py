@@ -13,6 +13,7 @@ import json
 import math
 import re
 import warnings
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +24,7 @@ import torch
 from ..composition import Compositions, composition_keys, featurize
 from ..config import InputError, ModelConfig, check_output, write_atomic
 from ..networks.layers import CompositionTensors
-from ..networks.models import build_model
+from ..networks.models import CompositionNetwork, build_model
 
 # %% ../../nbs/06_estimators/04_files.ipynb #ecaea731
 def fingerprint(compositions: Compositions,
@@ -214,7 +215,7 @@ def checked_tensors(facts: dict, tensors: dict) -> dict:
     return {**tensors, "scores": scores}
 
 @contextmanager
-def refusing(path: Path):
+def refusing(path: Path) -> Iterator[None]:
     "Turn whatever is wrong with a file into an `InputError` of one line."
     from safetensors import SafetensorError
     try: yield; return
@@ -249,7 +250,7 @@ def model_kind(path: str | Path) -> str:
 # %% ../../nbs/06_estimators/04_files.ipynb #9c45253c
 _PROBE = ("NaCl", "Fe2O3", "YBa2Cu3O7", "Si")  # whatever was trained on, a network says something finite about these
 
-def _check_answers(network) -> None:
+def _check_answers(network: CompositionNetwork) -> None:
     "Raise `InputError` if weights that are numbers give answers that are none."
     probe = CompositionTensors(featurize(_PROBE), extra=torch.zeros(len(_PROBE), network.config.n_extra)
                                if network.config.n_extra else None)
@@ -261,7 +262,7 @@ def _check_answers(network) -> None:
 def restore(config: ModelConfig,
             tensors: dict,  # as `read_model` gives them
             k: int,  # which member
-            device: torch.device | str):  # the network
+            device: torch.device | str) -> CompositionNetwork:
     "Rebuild member `k` and fill in its weights; raises `InputError` if it can answer nothing, or has no room."
     prefix = f"{k}."
     weights = {n[len(prefix):]: t for n, t in tensors.items() if n.startswith(prefix)}

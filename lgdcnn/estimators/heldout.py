@@ -37,7 +37,7 @@ def warn_of_conflicts(keys: np.ndarray,  # (N,) composition of each row
     return int(clash.sum())
 
 # %% ../../nbs/06_estimators/03_heldout.ipynb #61ab691f
-def _fraction(validation) -> float:
+def _fraction(validation: float | None) -> float:
     "Return the fraction to hold out; raises `InputError` unless it is one."
     fraction = 0.1 if validation is None else validation
     if isinstance(fraction, bool) or not isinstance(fraction, int | float | np.number) or not 0 <= fraction < 1:
@@ -45,7 +45,7 @@ def _fraction(validation) -> float:
     return float(fraction)
 
 def hold_out(compositions: Compositions,
-             validation,  # None (a tenth), a fraction of the compositions, or a pair (formulas, targets)
+             validation: float | tuple | None,  # None: a tenth; or a fraction; or a pair (formulas, targets)
              read: Callable,  # (targets, n) -> checked targets, for a pair
              seed: int = 0,
              inputs: Callable = check_formulas,  # what reads the formulas of a pair

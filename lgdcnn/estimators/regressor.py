@@ -7,23 +7,29 @@ __all__ = ['NumberTargets', 'NumberPredictions', 'LGDCNNRegressor']
 
 # %% ../../nbs/06_estimators/06_regressor.ipynb #e9a7893f
 import warnings
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import RegressorMixin
+from sklearn.utils import Tags
 
+from ..composition import Compositions
 from ..config import InputError, ModelConfig, TrainConfig
 from ..trust.conformal import conformal_multiple, std_factor
 from .base import CompositionEstimator
-from ..training.losses import METRICS
+from ..training.metrics import METRICS
 from ..data.tables import check_target_table, check_targets, check_weights
 from ..training.trained import standardisation
+
+if TYPE_CHECKING: import pandas as pd
 
 # %% ../../nbs/06_estimators/06_regressor.ipynb #0782b8ec
 class NumberTargets(CompositionEstimator):
     "Read numbers as targets, and standardise them."
     _kind = "regressor"
 
-    def _read_targets(self, y, n: int) -> tuple[np.ndarray, dict]:
+    def _read_targets(self, y: ArrayLike, n: int) -> tuple[np.ndarray, dict]:
         "Check targets; a table of them has names and may have holes."
         if not hasattr(y, "__len__"): y = list(y) if hasattr(y, "__iter__") else [y]  # one target of one formula
         columns = hasattr(y, "columns")
@@ -33,7 +39,7 @@ class NumberTargets(CompositionEstimator):
             return values, {"target_": {"name": "", "names": names, "frame": columns, "unit": ""}}
         return check_targets(y, n), {"target_": {"name": str(getattr(y, "name", None) or ""), "unit": ""}}
 
-    def _read_held(self, y, n: int, about: dict) -> np.ndarray:
+    def _read_held(self, y: ArrayLike, n: int, about: dict) -> np.ndarray:
         "Check the targets of held-out rows: as many as those trained on."
         values, theirs = self._read_targets(y, n)
         count = lambda d: len(d["target_"].get("names") or [0])
@@ -49,13 +55,13 @@ class NumberTargets(CompositionEstimator):
             raise InputError(f"n_targets = {model.n_targets}, but there are {k} targets: leave it at 1")
         return model.replace(n_targets=k), train
 
-    def _standardise(self, y: np.ndarray): return standardisation(y)
+    def _standardise(self, y: np.ndarray) -> tuple[float | np.ndarray, float | np.ndarray]: return standardisation(y)
 
 # %% ../../nbs/06_estimators/06_regressor.ipynb #89e2e0cc
 class NumberPredictions(NumberTargets):
     "Predict numbers, with standard deviations and intervals that are calibrated on held-out rows."
 
-    def _shaped(self, table: np.ndarray, formulas):  # (n,), (n, k) or a DataFrame
+    def _shaped(self, table: np.ndarray, formulas: ArrayLike) -> "np.ndarray | pd.DataFrame":  # (n,) or (n, k)
         "Give predictions the form that the targets had."
         names = self.target_.get("names")
         if not names: return table[:, 0]
@@ -64,11 +70,11 @@ class NumberPredictions(NumberTargets):
         return pd.DataFrame(table, formulas.index if hasattr(formulas, "iloc") else None, names)
 
     def predict(self,
-                formulas,  # list, array or Series; one string counts as one formula
+                formulas: ArrayLike | Compositions,  # list, array or Series; one string counts as one formula
                 return_std: bool = False,  # also the standard deviation, calibrated on the held-out rows
                 precision: str = "fp32",  # "bf16" is faster where the hardware has it, and less exact
                 raw_std: bool = False,  # also a standard deviation, but as the networks claim it
-               ):  # (n,) float64 or, for several targets, (n, k): an array or a DataFrame like y; or a pair (mean, std)
+               ) -> "np.ndarray | pd.DataFrame | tuple":  # (n,) or, like y of several targets, (n, k); or a pair (mean, std)
         "Predict in the order of `formulas` and the unit of the target."
         means, scales = self._outputs(formulas, precision)
         mean = self.target_mean_ + self.target_std_ * means.mean(0)
@@ -101,7 +107,7 @@ class NumberPredictions(NumberTargets):
         return np.array([conformal_multiple(s, coverage) for s in self._held_scores()])
 
     def predict_interval(self,
-                         formulas,  # list, array or Series
+                         formulas: ArrayLike | Compositions,  # list, array or Series
                          coverage: float = 0.9,  # share of new rows that shall lie inside
                         ) -> np.ndarray:  # (n, 2), lower and upper end; (n, k, 2) for several targets
         "Predict intervals calibrated on the held-out rows; raises `InputError` if too few were held out."
@@ -110,7 +116,7 @@ class NumberPredictions(NumberTargets):
         half = (multiple if mean.ndim > 1 else multiple[0]) * std
         return np.stack([mean - half, mean + half], axis=-1)
 
-    def _calibrate(self, formulas, y) -> tuple[np.ndarray, dict]:
+    def _calibrate(self, formulas: Compositions, y: np.ndarray) -> tuple[np.ndarray, dict]:
         "Return the scaled errors of held-out rows, and their metrics."
         mean, std = (np.asarray(a) for a in self.predict(formulas, raw_std=True))
         pairs = [(t[~np.isnan(t)], p[~np.isnan(t)]) for t, p in zip(*(a.reshape(len(y), -1).T for a in (y, mean)))]
@@ -123,12 +129,16 @@ class NumberPredictions(NumberTargets):
 class LGDCNNRegressor(RegressorMixin, NumberPredictions):
     "Predict one property from formulas, or several, with uncertainty."
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags
 
-    def score(self, formulas, y, sample_weight=None) -> float:
+    def score(self,
+              formulas: ArrayLike | Compositions,  # list, array or Series
+              y: ArrayLike,  # (n,) or (n, k), NaN where unknown
+              sample_weight: ArrayLike | None = None,  # (n,)
+             ) -> float:  # 1 at best; NaN where no target has two known values
         "Return R^2 over the known values, averaged over targets; raises `InputError` for targets that do not fit."
         from sklearn.metrics import r2_score
         mean = np.asarray(self.predict(formulas))

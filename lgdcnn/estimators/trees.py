@@ -10,14 +10,17 @@ import hashlib
 import json
 import math
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
-from fastcore.basics import patch
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, RegressorMixin
 
 from ..config import InputError, choose
 from .features import FEATURES
 from ..data.tables import check_formulas, check_targets
+
+if TYPE_CHECKING: from lightgbm import Booster
 
 # %% ../../nbs/06_estimators/08_trees.ipynb #06cac961
 _BOOSTED = {"num_leaves": 31, "feature_fraction": 0.2, "min_data_in_leaf": 5, "bagging_fraction": 0.7, "bagging_freq": 1,
@@ -33,6 +36,7 @@ def _is_forest(kind: str) -> bool: return "objective" not in choose(kind, TREES,
 
 def _is_of_classes(kind: str) -> bool: return choose(kind, TREES, "kind of trees").get("objective") == "binary"
 
+# %% ../../nbs/06_estimators/08_trees.ipynb #5d0f3b71
 def load_lightgbm(need: str = "LightGBM cannot be loaded",  # begins the line that refuses
                   otherwise: str = ", or use 'gradient-boosting'",  # ends it
                  ) -> ModuleType:
@@ -52,6 +56,7 @@ def _taken(text: str) -> list[dict[str, list]]:
     trees = [dict(line.split("=", 1) for line in block.split("\n") if "=" in line) for block in blocks]
     return [{k: [make(v) for v in tree[k].split()] for k, make in _NUMBERS.items()} for tree in trees]
 
+# %% ../../nbs/06_estimators/08_trees.ipynb #e47b10c8
 def _written(trees: list[dict], n_columns: int, classes: bool, averaged: bool) -> str:
     "Write LightGBM's text."
     head = ["tree", "version=v4", "num_class=1", "num_tree_per_iteration=1", "label_index=0",
@@ -63,17 +68,17 @@ def _written(trees: list[dict], n_columns: int, classes: bool, averaged: bool) -
              "is_linear=0", "shrinkage=1", ""] for i, tree in enumerate(trees)]
     return "\n".join([*head, "", *(line for block in body for line in block), "end of trees", ""])
 
-def read_booster(trees: list[dict], n_columns: int, classes: bool = False, averaged: bool = False):  # a Booster
-    "Hand trees to LightGBM."
+def read_booster(trees: list[dict], n_columns: int, classes: bool = False, averaged: bool = False) -> "Booster":
+    "Hand trees to LightGBM; they are of classes, or averaged, if so said."
     return load_lightgbm().Booster(model_str=_written(trees, n_columns, classes, averaged))
 
 # %% ../../nbs/06_estimators/08_trees.ipynb #799fb19c
-def _boosted(x: np.ndarray, z: np.ndarray, settings: dict, n_trees: int):  # a Booster
+def _boosted(x: np.ndarray, z: np.ndarray, settings: dict, n_trees: int) -> "Booster":
     "Boost trees with LightGBM."
     lightgbm = load_lightgbm()
     return lightgbm.train(settings, lightgbm.Dataset(x, z), n_trees)
 
-def _of_forest(tree) -> dict[str, list]:
+def _of_forest(tree: object) -> dict[str, list]:  # of scikit-learn's class Tree
     "Number the nodes of one of scikit-learn's trees as LightGBM does: inner ones from 0, leaf i as ~i."
     inner, leaves = np.flatnonzero(tree.children_left >= 0), np.flatnonzero(tree.children_left < 0)
     number = np.empty(tree.node_count, dtype=int)
@@ -83,65 +88,37 @@ def _of_forest(tree) -> dict[str, list]:
              number[tree.children_right[inner]], short(tree.value[leaves, 0, 0]))
     return {k: v.tolist() for k, v in zip(_NUMBERS, lists)}
 
-def _forest(x: np.ndarray, z: np.ndarray, settings: dict, n_trees: int):  # a Booster
+def _forest(x: np.ndarray, z: np.ndarray, settings: dict, n_trees: int) -> "Booster":
     "Grow extremely random trees with scikit-learn and hand them to LightGBM."
     from sklearn.ensemble import ExtraTreesRegressor
     grown = ExtraTreesRegressor(n_trees, **settings).fit(x, z)
     return read_booster([_of_forest(e.tree_) for e in grown.estimators_], x.shape[1], averaged=True)
 
-# %% ../../nbs/06_estimators/08_trees.ipynb #36b4d748
-class Trees(RegressorMixin, BaseEstimator):
-    "Grow trees on features of formulas; raises `InputError` where LightGBM cannot be loaded."
-    def __init__(self, kind: str = "l2",  # a key of `TREES`
-                 n_trees: int | None = None,  # by default what the kind asks for
-                 seed: int = 0, n_jobs: int = 1, features: str = "wide"):
-        self.kind, self.n_trees, self.seed, self.n_jobs, self.features = kind, n_trees, seed, n_jobs, features
+# %% ../../nbs/06_estimators/08_trees.ipynb #92e4a7d0
+def _checked(n_trees: int, seed: int) -> tuple[int, int]:
+    "Return both as plain numbers; raises `InputError` for what cannot be one."
+    for name, value, least in (("n_trees", n_trees, 1), ("seed", seed, 0)):
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+            raise InputError(f"{name} = {value!r} is not possible: it must be a whole number of at least {least}")
+    if seed >= 2**32: raise InputError(f"seed = {seed} is not possible: it must stay below 2**32")
+    return int(n_trees), int(seed)  # a grid of numpy's numbers, too
 
-    def _settings(self, n: int) -> tuple[dict, int]:  # parameters, number of trees
-        "Return what is to be done with `n` rows."
-        settings = dict(choose(self.kind, TREES, "kind of trees"))
-        n_trees = settings.pop("n_trees")
-        if self.n_trees is not None: n_trees = self.n_trees
-        for name, value, least in (("n_trees", n_trees, 1), ("seed", self.seed, 0)):
-            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-                raise InputError(f"{name} = {value!r} is not possible: it must be a whole number of at least {least}")
-        if self.seed >= 2**32: raise InputError(f"seed = {self.seed} is not possible: it must stay below 2**32")
-        n_trees, seed = int(n_trees), int(self.seed)  # a grid of numpy's numbers, too
-        if _is_forest(self.kind): return {**settings, "random_state": seed, "n_jobs": self.n_jobs}, n_trees
-        least = min(settings.pop("min_data_in_leaf"), max(1, n // 20))  # a handful of rows can be split, too
-        if n < 20: settings["bagging_fraction"] = 1.0  # of one row, no part can be drawn
-        return {**settings, "min_data_in_leaf": least, "seed": seed, "num_threads": self.n_jobs or 1,
-                "deterministic": True, "force_col_wise": True,  # a column is summed by one thread: any number gives the same
-                "verbosity": -1}, n_trees
-
-    def _targets(self, y: np.ndarray) -> np.ndarray:
-        "Standardise targets, or check that they are classes."
-        if not _is_of_classes(self.kind):
-            self.mean_, self.std_ = float(y.mean()), float(y.std()) or 1.0
-            return (y - self.mean_) / self.std_
-        self.mean_, self.std_ = 0.0, 1.0
-        if set(np.unique(y)) != {0, 1}: raise InputError("trees for classes need targets 0 and 1, some of both")
-        return y
-
-    def _table(self, formulas) -> np.ndarray:  # (N, d)
-        "Compute the features."
-        return choose(self.features, FEATURES, "features")(formulas)
-
-    def fit(self, formulas, y) -> "Trees":
-        load_lightgbm()
-        formulas = check_formulas(formulas)
-        grow, settings = _forest if _is_forest(self.kind) else _boosted, self._settings(len(formulas))
-        z = self._targets(check_targets(y, len(formulas)))
-        self.booster_ = grow(self._table(formulas), z, *settings)
-        return self
-
-    def predict(self, formulas) -> np.ndarray:  # (n,) values, or for classes the probability of 1
-        if not hasattr(self, "booster_"): raise InputError("this model is not trained yet: call fit")
-        z = self.booster_.predict(self._table(check_formulas(formulas)), num_threads=self.n_jobs or 1)
-        return self.mean_ + self.std_ * np.asarray(z, dtype=np.float64)
+def _settings(kind: str, n_trees: int | None, seed: int, n_jobs: int,
+              n: int,  # rows to learn from
+             ) -> tuple[dict, int]:  # parameters in the words of who grows, number of trees
+    "Return what is to be done; raises `InputError` for what is not possible."
+    settings = dict(choose(kind, TREES, "kind of trees"))
+    usual = settings.pop("n_trees")
+    n_trees, seed = _checked(usual if n_trees is None else n_trees, seed)
+    if _is_forest(kind): return {**settings, "random_state": seed, "n_jobs": n_jobs}, n_trees
+    least = min(settings.pop("min_data_in_leaf"), max(1, n // 20))  # a handful of rows can be split, too
+    if n < 20: settings["bagging_fraction"] = 1.0  # of one row, no part can be drawn
+    return {**settings, "min_data_in_leaf": least, "seed": seed, "num_threads": n_jobs or 1,
+            "deterministic": True, "force_col_wise": True,  # a column is summed by one thread: any number gives the same
+            "verbosity": -1}, n_trees
 
 # %% ../../nbs/06_estimators/08_trees.ipynb #aba6004f
-def _is_tree(tree, n_columns: int) -> bool:
+def _is_tree(tree: object, n_columns: int) -> bool:
     "Tell whether lists of numbers are a tree that LightGBM can walk."
     if type(tree) is not dict or set(tree) != set(_NUMBERS): return False
     if not all(type(v) is list for v in tree.values()): return False
@@ -155,6 +132,7 @@ def _is_tree(tree, n_columns: int) -> bool:
             and sorted(left + right) == [*range(-n - 1, 0), *range(1, n)][:2 * n]  # a child < 0 is the leaf ~child
             and all(k < 0 or k > i for part in (left, right) for i, k in enumerate(part)))
 
+# %% ../../nbs/06_estimators/08_trees.ipynb #d3916e5f
 _FACTS = {"format": int, "kind": str, "features": str, "seed": int, "n_columns": int, "mean": float, "std": float,
           "classes": bool, "averaged": bool, "trees": list}
 
@@ -162,17 +140,7 @@ def _sum(facts: dict) -> str:
     "Return the SHA-256 of facts."
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
-@patch
-def to_text(self: Trees) -> str:  # JSON
-    "Write a fitted model; `Trees.from_text` reads it."
-    if not hasattr(self, "booster_"): raise InputError("this model is not trained yet: call fit")
-    facts = {"format": 1, "kind": self.kind, "features": self.features, "seed": int(self.seed),
-             "n_columns": self.booster_.num_feature(), "mean": self.mean_, "std": self.std_,
-             "classes": _is_of_classes(self.kind), "averaged": _is_forest(self.kind),
-             "trees": _taken(self.booster_.model_to_string())}
-    return json.dumps({"sha256": _sum(facts), **facts})
-
-def _facts(text: str) -> dict:
+def _read_facts(text: str) -> dict:
     "Read and check the text of a model; raises `InputError` for one that is damaged, or none."
     try: facts = json.loads(text)
     except (ValueError, TypeError, RecursionError): raise InputError("the trees cannot be read: it is no JSON") from None
@@ -187,11 +155,63 @@ def _facts(text: str) -> dict:
         raise InputError("the trees are damaged: one of them is none")
     return facts
 
-@patch(cls_method=True)
-def from_text(cls: Trees, text: str, n_jobs: int = 1) -> Trees:
-    "Read a model that `to_text` wrote; runs nothing, raises `InputError` for a text that is damaged."
-    facts = _facts(text)
-    model = cls(facts["kind"], len(facts["trees"]), facts["seed"], n_jobs, facts["features"])
-    model.mean_, model.std_ = facts["mean"], facts["std"]
-    model.booster_ = read_booster(*(facts[k] for k in ("trees", "n_columns", "classes", "averaged")))
-    return model
+# %% ../../nbs/06_estimators/08_trees.ipynb #36b4d748
+class Trees(RegressorMixin, BaseEstimator):
+    "Grow trees on features of formulas; raises `InputError` where LightGBM cannot be loaded."
+    def __init__(self, kind: str = "l2",  # a key of `TREES`
+                 n_trees: int | None = None,  # by default what the kind asks for
+                 seed: int = 0, n_jobs: int = 1, features: str = "wide"):
+        self.kind, self.n_trees, self.seed, self.n_jobs, self.features = kind, n_trees, seed, n_jobs, features
+
+    def _targets(self, y: np.ndarray) -> np.ndarray:
+        "Standardise targets, or check that they are classes."
+        if not _is_of_classes(self.kind):
+            self.mean_, self.std_ = float(y.mean()), float(y.std()) or 1.0
+            return (y - self.mean_) / self.std_
+        self.mean_, self.std_ = 0.0, 1.0
+        if set(np.unique(y)) != {0, 1}: raise InputError("trees for classes need targets 0 and 1, some of both")
+        return y
+
+    def _table(self, formulas: ArrayLike) -> np.ndarray:  # (N, d)
+        "Compute the features."
+        return choose(self.features, FEATURES, "features")(formulas)
+
+    def fit(self,
+            formulas: ArrayLike,  # list, array or Series
+            y: ArrayLike,  # (n,) numbers; for classes 0 and 1
+           ) -> "Trees":
+        "Grow the trees; raises `InputError` for what cannot be used, and where LightGBM cannot be loaded."
+        load_lightgbm()
+        formulas = check_formulas(formulas)
+        grow = _forest if _is_forest(self.kind) else _boosted
+        settings = _settings(self.kind, self.n_trees, self.seed, self.n_jobs, len(formulas))
+        z = self._targets(check_targets(y, len(formulas)))
+        self.booster_ = grow(self._table(formulas), z, *settings)
+        return self
+
+    def predict(self, formulas: ArrayLike) -> np.ndarray:  # (n,) values, or for classes the probability of 1
+        "Predict in the order of `formulas`; raises `InputError` before `fit`."
+        if not hasattr(self, "booster_"): raise InputError("this model is not trained yet: call fit")
+        z = self.booster_.predict(self._table(check_formulas(formulas)), num_threads=self.n_jobs or 1)
+        return self.mean_ + self.std_ * np.asarray(z, dtype=np.float64)
+
+    def to_text(self) -> str:  # JSON
+        "Write a fitted model; `Trees.from_text` reads it."
+        if not hasattr(self, "booster_"): raise InputError("this model is not trained yet: call fit")
+        facts = {"format": 1, "kind": self.kind, "features": self.features, "seed": int(self.seed),
+                 "n_columns": self.booster_.num_feature(), "mean": self.mean_, "std": self.std_,
+                 "classes": _is_of_classes(self.kind), "averaged": _is_forest(self.kind),
+                 "trees": _taken(self.booster_.model_to_string())}
+        return json.dumps({"sha256": _sum(facts), **facts})
+
+    @classmethod
+    def from_text(cls,
+                  text: str,  # of `to_text`
+                  n_jobs: int = 1,  # threads to predict with
+                 ) -> "Trees":
+        "Read a model that `to_text` wrote; runs nothing, raises `InputError` for a text that is damaged."
+        facts = _read_facts(text)
+        model = cls(facts["kind"], len(facts["trees"]), facts["seed"], n_jobs, facts["features"])
+        model.mean_, model.std_ = facts["mean"], facts["std"]
+        model.booster_ = read_booster(*(facts[k] for k in ("trees", "n_columns", "classes", "averaged")))
+        return model

@@ -15,7 +15,7 @@ from sklearn.base import ClassifierMixin, RegressorMixin
 from ..composition import composition_keys
 from ..config import InputError
 from ..data.tables import check_targets, check_weights
-from ..training.losses import CLASS_METRICS, METRICS
+from ..training.metrics import CLASS_METRICS, METRICS
 from ..trust.conformal import conformal_multiple, std_factor
 from ..trust.explanation import formulas_of
 from ..estimators.regressor import LGDCNNRegressor

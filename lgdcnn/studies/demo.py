@@ -21,7 +21,7 @@ from ..estimators.baselines import BASELINES
 from ..config import MODELS, PROTOCOLS, InputError, write_atomic
 from ..data.datasets import Dataset, load_dataset
 from ..estimators.regressor import LGDCNNRegressor
-from ..training.losses import METRICS
+from ..training.metrics import METRICS
 from ..networks.models import n_parameters
 from ..comparison.paired import in_words, paired_bootstrap  # noqa: F401 the first for those who read the tables
 from ..benchmark.provenance import environment

@@ -16,7 +16,7 @@ from sklearn.base import clone
 
 import lgdcnn.estimators.base
 from lgdcnn import InputError, LGDCNNRegressor, load_dataset
-from lgdcnn.composition import SYMBOLS
+from lgdcnn.composition import SYMBOLS, Compositions
 from lgdcnn.config import MODELS
 from lgdcnn.networks.models import build_model
 from lgdcnn.trust.conformal import conformal_multiple, laplace_multiple
@@ -37,6 +37,16 @@ def test_spelling_scale_and_company(fitted, formulas, factor):
     assert np.allclose(base, fitted.predict(respelled), atol=tolerance, rtol=0)
     assert np.allclose(base, fitted.predict(["Fe8Cr2Ni1Mn1Si1Mo1V1C1", *map(text, formulas)])[1:], atol=tolerance, rtol=0)
     assert np.allclose(base, [fitted.predict(text(p))[0] for p in formulas], atol=tolerance, rtol=0)
+
+
+def test_fit_reads_its_rows_once(embedded, monkeypatch):
+    "What is behind the door is read; only the held-out rows come in by it again, when the fitted model is asked."
+    seen, read = [], lgdcnn.estimators.base.read_inputs
+    monkeypatch.setattr(lgdcnn.estimators.base, "read_inputs", lambda X, *more: seen.append(type(X)) or read(X, *more))
+    formulas, y = (list(a[:20]) for a in embedded.part("train"))
+    narrow = MODELS["l-g-dcnn"].replace(d_model=8, conv_width=8)
+    LGDCNNRegressor(narrow, epochs=1, device="cpu", verbose=False).fit(formulas, y, validation=0.3)
+    assert seen == [list, Compositions]
 
 
 def test_shapes_types_and_order(fitted):

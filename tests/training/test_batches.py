@@ -62,10 +62,10 @@ def test_the_remainder_counts_by_its_rows(salts):
     first, last = run.draw()
     assert (run.share(first), run.share(last)) == (1, 15 / 13)
     run.config, state = run.config.replace(jitter=0.0), run.generator.get_state()
-    loss = training._gradient(run, last).item()
+    loss = run.gradient(last, run.share(last)).item()
     size = torch.stack([p.grad.norm() for p in run.network.parameters()]).norm()
     run.config = run.config.replace(batches="random")  # the same rows as a batch among others
-    assert training._gradient(run, last).item() * 15 / 13 == pytest.approx(loss, rel=1e-5)
+    assert run.gradient(last, run.share(last)).item() * 15 / 13 == pytest.approx(loss, rel=1e-5)
     assert torch.stack([p.grad.norm() for p in run.network.parameters()]).norm() * 15 / 13 == pytest.approx(size.item(), rel=1e-4)
     assert torch.equal(state, run.generator.get_state())
 
@@ -80,12 +80,12 @@ def test_the_loss_of_an_epoch_is_the_mean_over_rows(salts):
 
 def test_a_stratified_run_goes_on_from_its_checkpoint(salts, tmp_path, monkeypatch):
     plain, _ = weights(salts)
-    take, left = training.take_step, iter(range(9))
+    take, left = Run.take_step, iter(range(9))
     def stand_in(run, index):
         if next(left, None) is None: raise KeyboardInterrupt
         take(run, index)
     with monkeypatch.context() as m:
-        m.setattr(training, "take_step", stand_in)
+        m.setattr(Run, "take_step", stand_in)
         with pytest.raises(KeyboardInterrupt): weights(salts, checkpoint=tmp_path / "run.npz")
     assert torch.equal(weights(salts, checkpoint=tmp_path / "run.npz")[0], plain)
 

@@ -54,11 +54,11 @@ def fit(sides, config, path=None, seconds=0.0, seed=1, **kw):
 
 def stop(monkeypatch, step, how):
     "Let `how` happen once, in place of step number `step` from here."
-    take, count = training.take_step, iter(range(step))
+    take, count = Run.take_step, iter(range(step))
     def stand_in(run, index):
         if next(count, None) is None: how()
         take(run, index)
-    monkeypatch.setattr(training, "take_step", stand_in)
+    monkeypatch.setattr(Run, "take_step", stand_in)
 
 
 def kill(): raise Killed
@@ -131,10 +131,24 @@ def test_an_interrupt_from_the_callers_own_code_saves_too(sides, tmp_path):
 def test_a_finished_run_gives_its_weights_at_once(sides, tmp_path, monkeypatch):
     path = tmp_path / "run.npz"
     first = fit(sides, RUNS["paper"], path, seconds=1e9)
-    monkeypatch.setattr(training, "take_step", lambda *_: kill())
+    monkeypatch.setattr(Run, "take_step", lambda *_: kill())
     again = fit(sides, RUNS["paper"], path)
     assert torch.equal(first[0], again[0]) and first[1] == again[1]
     assert [p.name for p in tmp_path.iterdir()] == ["run.npz"]
+
+
+def test_a_checkpoint_of_before_goes_on(sides, root, tmp_path):
+    "Put aside by the code of 2026-11-27, before `Run` was a class of its own, at step 6 of 16."
+    path = tmp_path / "run.npz"
+    path.write_bytes((root / "tests/files/checkpoint1.npz").read_bytes())
+    nets = [build_model(TINY.replace(d_model=4, conv_width=4), 1) for _ in range(2)]
+    whole, resumed = (fit_network(net, sides[0], RUNS["paper"], 1, sides[1], checkpoint=file)
+                      for net, file in zip(nets, (None, path), strict=True))
+    facts = read_checkpoint(path)[1]
+    assert (facts["epoch"], len(resumed)) == (4, 4)
+    assert [line["loss"] for line in resumed] == pytest.approx([line["loss"] for line in whole], rel=1e-4)
+    weights = [torch.nn.utils.parameters_to_vector(net.parameters()) for net in nets]
+    assert torch.allclose(*weights, atol=1e-5), "the first steps were taken on another machine, perhaps"
 
 
 def test_a_file_changes_nothing(sides, tmp_path):
@@ -163,7 +177,7 @@ def test_another_runs_checkpoint_is_refused(sides, tmp_path):
 
 
 def test_where_nothing_can_be_written_nothing_begins(sides, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "take_step", lambda *_: kill())
+    monkeypatch.setattr(Run, "take_step", lambda *_: kill())
     with pytest.raises(InputError, match="there is no folder"): fit(sides, FAST, tmp_path / "no" / "run.npz")
     with pytest.raises(InputError, match="is a folder"): fit(sides, FAST, tmp_path)
 
@@ -216,17 +230,17 @@ def test_ctrl_c_is_noticed_and_the_old_handler_comes_back():
 
 def little_memory(monkeypatch, most, error=torch.OutOfMemoryError):
     "A device on which the network can look at `most` rows at a time."
-    step = training._step
-    def stand_in(network, packed, *rest):
+    loss = Run.loss
+    def stand_in(run, packed, *rest):
         if len(packed.order) > most: raise error("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes")
-        return step(network, packed, *rest)
-    monkeypatch.setattr(training, "_step", stand_in)
+        return loss(run, packed, *rest)
+    monkeypatch.setattr(Run, "loss", stand_in)
 
 
 def gradient(sides, n, jitter=0.0, parts=1):
     run = Run(build_model(TINY, 1), sides[0], FAST.replace(jitter=jitter), 1)
     run.parts = parts
-    loss = training._gradient(run, torch.arange(n))
+    loss = run.gradient(torch.arange(n), run.share(torch.arange(n)))
     return torch.cat([loss[None], *(p.grad.flatten() for p in run.network.parameters())]), run.parts
 
 

@@ -10,7 +10,7 @@ from lgdcnn.networks.models import build_model
 from lgdcnn.training import loop as training
 from lgdcnn.training.device import resolve_device, resolve_precision
 from lgdcnn.training.loop import Rows, TrainingError, epoch_batches, fit_network, mean_absolute_error, predict
-from lgdcnn.training.losses import LOSSES, METRICS
+from lgdcnn.training.losses import LOSSES
 from lgdcnn.training.optim import learning_rate
 
 SMALL = MODELS["l-g-dcnn"].replace(d_model=64, conv_width=64)
@@ -195,11 +195,3 @@ def test_losses_by_hand():
     z, m, s = (torch.tensor([[v]]) for v in (1.0, 0.5, 0.2))
     assert LOSSES["laplace"](z, m, s).item() == pytest.approx(2 ** 0.5 * 0.5 * np.exp(-0.2) + 0.2)
     assert LOSSES["l1"](z, m, s).item() == pytest.approx(0.5)
-
-
-def test_metrics_are_scikit_learns():
-    from sklearn.metrics import mean_absolute_error as mae
-    from sklearn.metrics import r2_score, root_mean_squared_error
-    y, p = np.random.default_rng(0).normal(size=(2, 50))
-    for name, theirs in (("mae", mae), ("rmse", root_mean_squared_error), ("r2", r2_score)):
-        assert METRICS[name](y, p) == pytest.approx(theirs(y, p))
