@@ -7,8 +7,8 @@ __all__ = ['CONTROLS', 'N_DRAWS', 'QUANTILES', 'PRIMARY', 'USEFUL', 'unit_ranks'
            'partial_within_sets', 'bands', 'corrected', 'holm', 'agreement_of_seeds', 'Region', 'inside_region',
            'nearest_third', 'best_tenth', 'judge_region', 'strongest', 'signal_table', 'primary_answers']
 
-# %% ../../nbs/13_design/07_analysis.ipynb #b37963ed
-from collections.abc import Iterable
+# %% ../../nbs/13_design/07_analysis.ipynb #3c899072
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -63,7 +63,7 @@ N_DRAWS = 2000
 QUANTILES = (0.025, 0.975)
 
 def bands(study: Measured, signals: Iterable[str], n: int = N_DRAWS, seed: int = 0,
-          how=within_sets) -> dict[str, tuple[float, float]]:
+          how: Callable = within_sets) -> dict[str, tuple[float, float]]:
     "Return the band of each signal's correlation over designs."
     rng, values = np.random.default_rng(seed), np.stack([study.signals[name] for name in signals])
     draws = rng.integers(len(study.designs), size=(n, len(study.designs)))

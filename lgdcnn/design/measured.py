@@ -5,14 +5,15 @@
 # %% auto #0
 __all__ = ['RIVALS', 'CECV_SIGNALS', 'SIGNALS', 'cecv_value', 'rival_value', 'Measured', 'measured', 'made_up_runs']
 
-# %% ../../nbs/13_design/06_measured.ipynb #68282b32
-from collections.abc import Iterable
+# %% ../../nbs/13_design/06_measured.ipynb #929032d5
+import functools
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from ..cecv import THRESHOLDS
-from ..config import InputError, choose
+from ..config import InputError
 from .grammar import REFERENCES, Design
 from .looks import ROLES, layer_of
 from .runs import EARLY, STATES
@@ -23,11 +24,13 @@ CECV_SIGNALS = tuple(f"{kind} {state} {role} {t:.2f}" for kind in ("off", "cecv"
                      for role in ROLES for t in THRESHOLDS)
 SIGNALS = (*RIVALS, *CECV_SIGNALS)
 
-def cecv_value(line: dict, state: str, role: str, threshold: float) -> float:  # in (0, 1], NaN where a run was lost
-    "Return the clusters per compound that a run saw in one state, layer and threshold."
-    layer = layer_of(Design.from_name(line["design"]), role)
-    counts = line["cecv"].get(state, {}).get(layer)
-    return counts[int(np.argmin(np.abs(np.array(THRESHOLDS) - threshold)))] / line["compounds"] if counts else np.nan
+@functools.cache
+def _layer(design: str, role: str) -> str: return layer_of(Design.from_name(design), role)
+
+def cecv_value(line: dict, state: str, role: str, threshold: float) -> float:  # in (0, 1]
+    "Return the clusters per compound that a run saw in one state, layer and threshold; if it was lost, in its last state."
+    state = [s for s in STATES[:STATES.index(state) + 1] if s in line["cecv"]][-1]
+    return line["cecv"][state][_layer(line["design"], role)][THRESHOLDS.index(threshold)] / line["compounds"]
 
 def rival_value(line: dict, name: str) -> float:
     "Return a rival signal of a run; one that was not finite ranks lowest, an early error that was lost ranks highest."
@@ -55,7 +58,7 @@ def _complete(runs: Iterable[dict], sets: tuple[str, ...]) -> dict[str, dict[int
     whole = {d: {s: by for s, by in seeds.items() if set(by) >= set(sets)} for d, seeds in found.items()}
     return {d: seeds for d, seeds in whole.items() if seeds}
 
-def _mean(lines: dict[int, dict[str, dict]], sets: tuple[str, ...], value) -> np.ndarray:  # (S,)
+def _mean(lines: dict[int, dict[str, dict]], sets: tuple[str, ...], value: Callable) -> np.ndarray:  # (S,)
     "Average a value of runs over seeds, set by set."
     return np.array([np.mean([value(by[name]) for by in lines.values()]) for name in sets])
 
@@ -69,26 +72,32 @@ def measured(runs: list[dict], sets: tuple[str, ...] | None = None) -> Measured:
         raise InputError(f"{len(runs)} runs are too few: the references {' and '.join(ends)} and one design must be "
                          f"there on all {len(sets)} sets")
     table = lambda value, of=designs: np.stack([_mean(found[d], sets, value) for d in of], axis=-1)  # (S, D)
-    signals = {name: table(lambda line: rival_value(line, name)) for name in RIVALS}
-    references = {}
-    for name in CECV_SIGNALS:
-        kind, state, role, t = name.split()
-        value = lambda line: cecv_value(line, state, role, float(t))
-        if kind == "cecv": signals[name] = table(value); continue
-        references[name.removeprefix("off ")] = low_high = table(value, ends).T  # (2, S)
-        signals[name] = np.abs(table(value) - low_high.mean(0)[:, None])
-    error = lambda line: np.inf if line["test_mae"] is None else line["test_mae"]
-    return Measured(sets, designs, table(error), signals, _by_seed(found, sets, designs, error), references, len(runs),
+    signals, references = {name: table(functools.partial(rival_value, name=name)) for name in RIVALS}, {}
+    for name in CECV_SIGNALS[:len(CECV_SIGNALS) // 2]:
+        at = name.removeprefix("off ")
+        value = functools.partial(_cecv_at, at=at)
+        references[at] = table(value, ends).T  # (2, S)
+        signals[f"cecv {at}"] = table(value)
+        signals[name] = np.abs(signals[f"cecv {at}"] - references[at].mean(0)[:, None])
+    return Measured(sets, designs, table(_error), signals, _by_seed(found, sets, designs), references, len(runs),
                     len({line["provenance"]["training"] for line in runs}))
 
-def _by_seed(found: dict, sets: tuple[str, ...], designs: tuple[str, ...], error) -> np.ndarray:  # (K, S, D)
+def _cecv_at(line: dict, at: str) -> float:
+    "Return the value of CECV at a place like 'trained read 0.05'."
+    state, role, threshold = at.split()
+    return cecv_value(line, state, role, float(threshold))
+
+def _error(line: dict) -> float: return np.inf if line["test_mae"] is None else line["test_mae"]
+
+def _by_seed(found: dict, sets: tuple[str, ...], designs: tuple[str, ...]) -> np.ndarray:  # (K, S, D)
     "Return the error of each seed."
     seeds = sorted({s for d in designs for s in found[d]})
-    return np.array([[[error(found[d][s][name]) if s in found[d] else np.nan for d in designs] for name in sets] for s in seeds])
+    one = lambda d, s, name: _error(found[d][s][name]) if s in found[d] else np.nan
+    return np.array([[[one(d, s, name) for d in designs] for name in sets] for s in seeds])
 
 # %% ../../nbs/13_design/06_measured.ipynb #d4200327
 def made_up_runs(designs: Iterable[str], sets: Iterable[str], seeds: Iterable[int],
-                 error,  # function (hidden number of the design in [0, 1], generator) -> test error
+                 error: Callable,  # of (hidden number of the design in [0, 1], generator); returns the test error
                  seed: int = 0) -> list[dict]:  # lines as of `run_design`, without what the analysis does not read
     "Make up a study in which the value of CECV is the hidden number of a design."
     rng, lines = np.random.default_rng(seed), []

@@ -10,9 +10,9 @@ import copy
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode, bmm_flop, sdpa_flop_count
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from ..config import InputError
 from ..networks.layers import Packed, Recurrent
@@ -83,7 +83,8 @@ def activation_codes(network: CompositionNetwork,
     "Return which units each formula switches on; raises `InputError` for formulas of several sizes."
     if len(set(packed.sizes)) > 1: raise InputError(f"codes are compared between formulas of one size, not {packed.sizes}")
     codes = _Codes(len(packed.order))
-    hooks = [m.register_forward_hook(lambda m, i, out: codes.add(out)) for m in network.modules() if isinstance(m, Recurrent)]
+    note = lambda module, inputs, out: codes.add(out)
+    hooks = [m.register_forward_hook(note) for m in network.modules() if isinstance(m, Recurrent)]
     try:
         with torch.no_grad(), codes: network.eval()(packed)
     finally:

@@ -16,7 +16,7 @@ from pathlib import Path
 from ..cecv import THRESHOLDS
 from ..config import InputError, TrainConfig
 from .grammar import REFERENCES, Design, draw_designs
-from .runs import PROTOCOL, STATES, STUDY_SETS, StudySet, run_design, run_key, study_set
+from .runs import PROTOCOL, STATES, STUDY_SETS, StudySet, run_design, study_set
 
 # %% ../../nbs/13_design/05_stored.ipynb #580026f6
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class DesignPlan:
 FIELDS = {"design": str, "dataset": str, "rows": str, "protocol": str, "seed": int, "word": str, "unit": str,
           "signals": dict, "compounds": int, "cecv": dict, "band": dict, "val": list, "val_mae": float | None,
           "test_mae": float | None, "failed": str, "seconds": dict, "provenance": dict}
-_KEY = ("design", "dataset", "rows", "protocol", "seed")
+_ASKED = ("design", "dataset", "protocol", "seed")  # what a plan can ask for
 
 def check_line(line: dict) -> dict:  # the same
     "Raise `InputError` if a line is no run."
@@ -75,7 +75,7 @@ def read_runs(folder: str | Path) -> list[dict]:
         try: line = check_line(json.loads(text))
         except (ValueError, TypeError, KeyError) as e:
             raise InputError(f"{path}, line {number} is damaged: {e}") from None
-        runs.setdefault(_key_of(line), line)
+        runs.setdefault(tuple(line[k] for k in _ASKED), line)
     return list(runs.values())
 
 def append_run(folder: str | Path, line: dict) -> None:
@@ -88,15 +88,19 @@ def append_run(folder: str | Path, line: dict) -> None:
         f.truncate(f.read().rfind(b"\n") + 1)
         f.write(text)
 
-def _key_of(line: dict) -> tuple: return tuple(line[k] for k in _KEY)
+# %% ../../nbs/13_design/05_stored.ipynb #456b5ead
+def missing(folder: str | Path, plan: DesignPlan) -> list[tuple[int, Design, str]]:
+    "List the runs of a plan that a folder lacks: seed, design and data set."
+    stored = {tuple(line[k] for k in _ASKED) for line in read_runs(folder)}
+    return [cell for cell in plan.cells() if (cell[1].name, cell[2], plan.protocol.digest(), cell[0]) not in stored]
 
-# %% ../../nbs/13_design/05_stored.ipynb #5eb98ed8
-def missing(folder: str | Path, plan: DesignPlan, load: Callable[[str], StudySet] = study_set,
-           ) -> list[tuple[int, Design, StudySet]]:
-    "List the runs of a plan that a folder lacks."
-    stored = {_key_of(line) for line in read_runs(folder)}
-    cells = [(seed, design, load(name)) for seed, design, name in plan.cells()]
-    return [(s, d, data) for s, d, data in cells if _key_of(run_key(d, data, s, plan.protocol)) not in stored]
+def _loaded(name: str, folder: str | Path, load: Callable[[str], StudySet]) -> StudySet:
+    "Load a set; raises `InputError` if it has other rows than those that runs of the folder were made with."
+    data = load(name)
+    if other := {line["rows"] for line in read_runs(folder) if line["dataset"] == name} - {data.digest}:
+        raise InputError(f"{name} has other rows ({data.digest}) than stored runs ({', '.join(other)}): "
+                         "was the set changed? Move the file away, or bring the set back")
+    return data
 
 def run_study(folder: str | Path,
               plan: DesignPlan = DesignPlan(),
@@ -105,14 +109,15 @@ def run_study(folder: str | Path,
               say: Callable[[str], None] = lambda text: None,  # told of each run
               load: Callable[[str], StudySet] = study_set) -> int:  # how many runs are new
     "Run what is missing, until the time is up."
-    end, (k, n), new = time.monotonic() + 60 * minutes, map(int, share.split("/")), 0
-    todo = missing(folder, plan, load)[k - 1::n]
-    for seed, design, data in todo:
+    end, (k, n), new, sets = time.monotonic() + 60 * minutes, map(int, share.split("/")), 0, {}
+    todo = missing(folder, plan)[k - 1::n]
+    for seed, design, name in todo:
         if time.monotonic() >= end: break
         began = time.monotonic()
-        line = run_design(design, data, seed, plan.protocol)
+        if name not in sets: sets[name] = _loaded(name, folder, load)
+        line = run_design(design, sets[name], seed, plan.protocol)
         append_run(folder, line)
         new += 1
         error = line["failed"] or f"test MAE {line['test_mae']:.4g} {line['unit']}"
-        say(f"{len(todo) - new} left; {design.name} on {data.name}, seed {seed}: {error}, {time.monotonic() - began:.0f} s")
+        say(f"{len(todo) - new} left; {design.name} on {name}, seed {seed}: {error}, {time.monotonic() - began:.0f} s")
     return new
