@@ -18,22 +18,12 @@ KNOWN = {
     "bare_headings": {
         "07_fusion/01_joined.ipynb: A text as a tensor"},
     "long_modules": set(),
-    "undocumented": {
-        *"""
-        properties.table.Property.card properties.table.Property.unit training.speed.PlainNetwork.forward
-        """.split()},
+    "undocumented": set(),
     "untyped": {
         *"""
         fusion.mixture.Fusion.inputs fusion.mixture.Fusion.predict fusion.mixture.cross_fitted
         fusion.mixture.laplace_cdf fusion.mixture.laplace_quantile fusion.mixture.mixture_median
-        fusion.mixture.mixture_std fusion.mixture.row_parts properties.multitask.calibration_rows
-        properties.multitask.training_rows properties.record.calibrated properties.shipped.Pretrained.predict
-        properties.shipped.Pretrained.predict_interval properties.shipped.Pretrained.properties
-        properties.shipped.Pretrained.raw properties.shipped.Pretrained.unseen properties.table.Property.back
-        properties.table.Property.forth studies.cecv_by_epoch.train_and_watch training.device.autocast
-        training.one_shape.one_shape training.optim.LAMB.step training.speed.fast_prediction
-        training.speed.fast_training training.speed.plain_prediction training.speed.plain_training
-        training.trained.standardisation training.trained.train_network
+        fusion.mixture.mixture_std fusion.mixture.row_parts
         """.split()},
     "private_imports": set(),
 }
