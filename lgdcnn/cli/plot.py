@@ -52,12 +52,12 @@ def _ranked(predicted, intervals, ax=None):
     "Draw predictions from low to high, with their intervals."
     import numpy as np
 
-    from lgdcnn.plots.style import axes_for, look
+    from lgdcnn.plots.style import axes_for, look, with_unit
     ax, order = axes_for(ax), np.argsort(predicted, kind="stable")
     rank = np.arange(1, len(order) + 1)
     if intervals is not None: ax.vlines(rank, *intervals[order].T, color="0.75", lw=0.5, zorder=2)
     ax.plot(rank, predicted[order], "o", color=look("l-g-dcnn")["color"], markersize=2.5, zorder=3)
-    ax.set(xlabel=f"rank of {len(order)} predictions (1)")
+    ax.set(xlabel=f"rank of {len(order)} predictions")
     return ax
 
 def _draw(measured, predicted, intervals, name: str | None, unit: str):  # matplotlib Figure
@@ -67,7 +67,7 @@ def _draw(measured, predicted, intervals, name: str | None, unit: str):  # matpl
     from lgdcnn.plots.style import parity
     if measured is None:
         ax = _ranked(predicted, intervals)
-        ax.set_ylabel(f"prediction ({unit})" if unit else "prediction")
+        ax.set_ylabel(with_unit("prediction", unit))
         return ax.figure
     known = np.isfinite(measured)
     ends = None if intervals is None else intervals[known]

@@ -56,7 +56,7 @@ def synflow(network: CompositionNetwork, packed: Packed) -> float:  # decimal lo
         for p in positive.parameters(): p.abs_()
         for b in positive.embedder.buffers(): b.fill_(1)
     positive(packed)[0].sum().backward()
-    score = sum(float((p.detach() * p.grad).double().sum()) for p in positive.parameters() if p.grad is not None)
+    score = sum(float((p.detach() * p.grad).double().abs().sum()) for p in positive.parameters() if p.grad is not None)
     return math.log10(max(score, 1e-300))
 
 # %% ../../nbs/13_design/02_signals.ipynb #2dcb9f7d
