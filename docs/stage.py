@@ -12,7 +12,7 @@ SHELVES = {"tutorials": "Tutorials", "benchmarks": "Benchmarks"}  # folders of n
 CHAPTERS = {"ground": "Ground", "data": "Data", "networks": "Networks", "training": "Training", "trust": "Trust",
             "estimators": "Estimators", "fusion": "Fusion", "properties": "Properties", "cecv": "CECV",
             "benchmark": "Benchmark", "comparison": "Comparison", "studies": "Studies", "plots": "Plots",
-            "shortlist": "Shortlist", "cli": "Command line"}
+            "shortlist": "Shortlist", "screening": "Screening", "cli": "Command line"}
 WHOLE = ("estimators.regressor", "estimators.classifier", "fusion.fused")  # classes that inherit what readers look for
 LINK = re.compile(r'(?P<text>\[[^\]\[]*\])\((?P<a>[^)\s]+)\)|src="(?P<b>[^"]+)"')
 

@@ -73,7 +73,7 @@ def ablation_plot(lines: Sequence[dict],  # of `ablation_ratios`
         if not any(r["model"] == m for r in lines): ax.text(1, i, " not run", va="center", fontsize=6, color="0.5")
     ax.set_yticks(range(len(models)), [VARIANTS[m] for m in models])
     ax.set(ylim=(len(models) - 0.4, -0.6), xlim=(low - 0.05 * (high - low), high + 0.05 * (high - low)),
-           xlabel="MAE / MAE of L-G-DCNN (1), ← better")
+           xlabel="MAE / MAE of L-G-DCNN, ← better")
     if sets: ax.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2, handletextpad=0.2)
     return ax
 

@@ -40,8 +40,8 @@ def curves(table: "pd.DataFrame",  # DataFrame: threshold, value and the column 
         ax.plot(by_t.mean(), color=color, marker=_MARKERS[k % 10], linestyle=_STYLES[k % 4], label=str(name),
                 markeredgecolor="white", markeredgewidth=0.3)
         ax.fill_between(by_t.min().index, by_t.min(), by_t.max(), color=color, alpha=0.2, lw=0)
-    label = "clusters per compound (1)" if quantity == "value" else "clusters (1)"
-    ax.set(xlabel=r"threshold, $t$ (1)", ylabel=label, ylim=(0, None))
+    label = "clusters per compound" if quantity == "value" else "clusters"
+    ax.set(xlabel=r"threshold, $t$", ylabel=label, ylim=(0, None))
     ax.legend(title=by, title_fontsize=7)
     return ax
 
@@ -61,7 +61,7 @@ def layer_profile(table: "pd.DataFrame",  # DataFrame: layer, threshold, value; 
                 label=f"$t$ = {t:g}", markeredgecolor="white", markeredgewidth=0.3)
         ax.fill_between(range(len(layers)), low, high, color=color, alpha=0.2, lw=0)
     ax.set_xticks(range(len(layers)), layers, rotation=35, ha="right")
-    ax.set(ylabel="clusters per compound (1)" if quantity == "value" else "clusters (1)", ylim=(0, None))
+    ax.set(ylabel="clusters per compound" if quantity == "value" else "clusters", ylim=(0, None))
     ax.legend()
     return ax
 
@@ -75,7 +75,7 @@ def order_band(table: "pd.DataFrame",  # from `cecv_order.order_table`
     ax.fill_between(t, table["q05"], table["q95"], color=color, alpha=0.3, lw=0, label="90 % of random orders")
     ax.plot(t, table["row_order"], "o-", color=color, label="row order", **edge)
     ax.plot(t, high, "s:", color="0.35", label="complete linkage", **edge)
-    ax.set(xlabel=r"threshold, $t$ (1)", ylabel="clusters (1)", ylim=(0, None))
+    ax.set(xlabel=r"threshold, $t$", ylabel="clusters", ylim=(0, None))
     ax.legend()
     return ax
 
@@ -91,7 +91,7 @@ def epoch_curves(table: "pd.DataFrame",  # DataFrame: epoch, threshold, value (r
         color = mpl.colormaps["viridis"](0.9 * k / max(len(thresholds) - 1, 1))
         ax.plot(by_epoch.mean(), color=color, marker=_MARKERS[k % 10], linestyle=_STYLES[k % 4], label=f"$t$ = {t:g}")
         ax.fill_between(by_epoch.min().index, by_epoch.min(), by_epoch.max(), color=color, alpha=0.2, lw=0)
-    ax.set(xlabel="epoch (1)", ylabel="clusters per compound (1)", ylim=(0, None))
+    ax.set(xlabel="epoch", ylabel="clusters per compound", ylim=(0, None))
     ax.legend()
     return ax
 
@@ -108,7 +108,7 @@ def table_position(z: int) -> tuple[int, int]:  # row and column, from 1
 
 # %% ../../nbs/13_plots/02_cecv.ipynb #4920a255
 def periodic_map(values: Mapping[str, float],  # symbol to number; elements without one stay white
-                 label: str = "clusters per compound (1)",
+                 label: str = "clusters per compound",
                  limits: tuple[float, float] | None = None,  # of the colours; the range of `values` by default
                  centre: float | None = None,  # of signed numbers: blue below it, red above
                  ax: "Axes | None" = None) -> "Axes":

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..config import InputError
-from .style import COLUMN, PAGE, axes_for, look
+from .style import COLUMN, PAGE, axes_for, look, with_unit
 from ..comparison.views import CRITERION, PUBLISHED, short_name
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def elements_plot(lines: Iterable[dict],  # of `table_views.error_by_elements`
                     fontsize=6, color=color)
     top = max(meet, default=2)
     room = 0.35 + (0.3 if len(of) <= named else 0.12) * (top - 1)  # for the names at the right
-    ax.set(yscale="log", xlabel="elements in the formula (1)", ylabel="MAE / MAE of the whole test set (1)",
+    ax.set(yscale="log", xlabel="elements in the formula", ylabel="MAE / MAE of the whole test set",
            xticks=range(min(meet, default=1), top + 1), xlim=(min(meet, default=1) - 0.2, top + room))
     low, high = min(ax.get_ylim()[0], 0.7), max(ax.get_ylim()[1], 1.4)
     fine, coarse = (0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.2, 1.4, 1.6, 1.8), (0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10)
@@ -185,7 +185,7 @@ def ratio_plot(lines: Sequence[dict],  # of `table_views.ratios`, in the order t
     marks = [v for r in lines for v in (r["to_paper"], r["to_best"]) if v]
     low, high = min([1.0, *marks]), max([1.0, *marks])
     room = 0.1 + 0.1 * (high - low)  # a longer bar runs out of the axes
-    ax.set(xlim=(low - room, high + room), ylim=(len(lines) - 0.4, -0.6), xlabel="MAE / published MAE (1), ← better")
+    ax.set(xlim=(low - room, high + room), ylim=(len(lines) - 0.4, -0.6), xlabel="MAE / published MAE, ← better")
     ax.locator_params(axis="x", nbins=5)
     ax.plot([], [], "o", **filled, ms=4, label="to the paper's, row by row")
     ax.plot([], [], "o", **hollow, ms=4, label="to the paper's, unpaired")
@@ -210,7 +210,7 @@ def blend_plot(by_model: dict[str, list[dict]],  # model to its lines, of `table
         at = [i for i, d in enumerate(sets) if d in of]
         ax.plot([of[sets[i]] for i in at], at, ls="", ms=4, mec="white", mew=0.3, **style)
     ax.set_yticks(range(len(sets)), map(short_name, sets))
-    ax.set(ylim=(len(sets) - 0.4, -0.6), xlabel="MAE / paper's MAE (1), ← better")
+    ax.set(ylim=(len(sets) - 0.4, -0.6), xlabel="MAE / paper's MAE, ← better")
     ax.legend(loc="lower center", bbox_to_anchor=(0.4, 1), borderaxespad=0.2)
     return ax
 
@@ -232,5 +232,5 @@ def budget_plot(lines: list[dict],  # of `comparison.budget.judge_all`
         ax.plot([r["seconds"] for r in some], [r[error] for r in some], ms=3, lw=0.8, **style)
     ax.plot([r["seconds"] for r in kept], [r[error] for r in kept], "o", mfc="none", mec="k", ms=5, mew=0.7,
             label="no cheaper choice is better (validation)")
-    ax.set(xscale="log", xlabel="seconds of training, one thread", ylabel=f"MAE ({unit})" if unit else "MAE")
+    ax.set(xscale="log", xlabel="seconds of training, one thread", ylabel=with_unit("MAE", unit))
     return ax

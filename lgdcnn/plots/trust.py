@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..config import InputError
-from .style import COLUMN, axes_for, look
+from .style import COLUMN, axes_for, look, with_unit
 from ..trust.uncertainty import claimed_level, coverage_error, miscalibration_area
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def reliability_plot(y: np.ndarray, mean: np.ndarray, std: np.ndarray,  # (n,) e
     style["label"] = f"{label or style['label']}, $A$ = {miscalibration_area(y, mean, std):.3f}"
     share = np.arange(len(levels) + 1) / len(levels)
     ax.step(np.append(0, levels), share, where="post", **style)
-    ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="claimed coverage (1)", ylabel="observed coverage (1)")
+    ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="claimed coverage", ylabel="observed coverage")
     ax.legend(loc="upper left")
     return ax
 
@@ -58,7 +58,7 @@ def distance_plot(table: "pd.DataFrame",  # from `applicability.by_distance`
         ax.axvline(threshold, color="0.5", linestyle=":", lw=0.8)
         place = {"xycoords": ("data", "axes fraction"), "ha": "right", "va": "top"}
         ax.annotate("outside ", (threshold, 0.98), rotation=90, color="0.35", **place)
-    ax.set(xlabel=distance, ylabel=f"MAE ({unit})" if unit else "MAE", ylim=(0, None))
+    ax.set(xlabel=distance, ylabel=with_unit("MAE", unit), ylim=(0, None))
     return ax
 
 # %% ../../nbs/13_plots/03_trust.ipynb #cbadd91a
@@ -82,7 +82,7 @@ def contribution_plot(table: "pd.DataFrame",  # from `explanation.contributions`
         ax.plot(ends[-1], k, "o", color="black", zorder=3)
     ax.axvline(baseline, color="0.5", lw=0.7, zorder=0)
     ax.set_yticks(range(len(names)), [n.replace("_", "") for n in names])
-    ax.set(ylim=(len(names) - 0.4, -0.7), xlabel=f"{quantity} ({unit})" if unit else quantity)
+    ax.set(ylim=(len(names) - 0.4, -0.7), xlabel=with_unit(quantity, unit))
     return ax
 
 # %% ../../nbs/13_plots/03_trust.ipynb #5bae1d4d
@@ -119,7 +119,7 @@ def response_plot(table: "pd.DataFrame",  # from `response.response` of two elem
         ax.axvline(at, color="0.7", lw=0.5, zorder=0)
         ax.annotate(label, (at, 1), xycoords=("data", "axes fraction"), ha="center", va="bottom", rotation=90, fontsize=6)
     name = "fraction" if x == "fraction" else rf"fraction of {x}, $x_\mathrm{{{x}}}$"
-    ax.set(xlabel=f"{name} (1)", ylabel=f"{quantity} ({unit})" if unit else quantity)
+    ax.set(xlabel=name, ylabel=with_unit(quantity, unit))
     return ax
 
 def _band(table):
@@ -153,7 +153,7 @@ def _frame(ax, symbols: Sequence[str]) -> None:
 
 def ternary_plot(table: "pd.DataFrame",  # from `response.response` of three elements
                  value: str = "prediction",  # column to colour by
-                 label: str = "prediction (1)",  # of the colour bar
+                 label: str = "prediction",  # of the colour bar
                  outside: np.ndarray | None = None,  # (n,) bool; these compositions are crossed out
                  known: "pd.DataFrame | None" = None,  # DataFrame with the three columns of fractions: drawn as dots
                  cmap: str = "viridis",

@@ -90,7 +90,8 @@ def _joined(pieces: list[Compositions]) -> Compositions:
                         np.append(0, np.cumsum(counts)))
 
 # %% ../../nbs/08_properties/02_multitask.ipynb #dfb195c8
-def training_rows(keys, sets, wanted: list[Property], held: HeldBack) -> PropertyRows:
+def training_rows(keys: Mapping[str, np.ndarray], sets: Mapping[str, ArraySet], wanted: list[Property],
+                  held: HeldBack) -> PropertyRows:
     "Return all that may be trained on: training rows, less what is held back from the family, less own validation rows."
     own = {p.name: set(keys[p.dataset][sets[p.dataset].splits[0].val]) for p in wanted}
     def take(p, k):
@@ -98,7 +99,8 @@ def training_rows(keys, sets, wanted: list[Property], held: HeldBack) -> Propert
         return np.fromiter((x not in bad for x in k), bool, len(k))
     return property_rows(keys, sets, wanted, take)
 
-def calibration_rows(keys, sets, wanted: list[Property], held: HeldBack) -> PropertyRows:
+def calibration_rows(keys: Mapping[str, np.ndarray], sets: Mapping[str, ArraySet], wanted: list[Property],
+                     held: HeldBack) -> PropertyRows:
     "Return the validation rows that the whole family is kept from."
     take = lambda p, k: np.fromiter((x in held.calibration[p.family] for x in k), bool, len(k))
     return property_rows(keys, sets, wanted, take, "val")

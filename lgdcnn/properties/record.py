@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..networks.models import CompositionNetwork
 from .multitask import HeldBack, PropertyRows, Standard
 from ..data.packing import ArraySet
 from .shipped import Pretrained, multiples
@@ -32,7 +33,7 @@ def scores(model: Pretrained, j: int, s: ArraySet, rows: np.ndarray) -> np.ndarr
     mean, spread = model.raw(s.compositions[rows])
     return np.abs(model.wanted[j].forth(s.target[rows]) - mean[:, j]) / spread[:, j]
 
-def calibrated(network, scale: Standard, wanted: list[Property], train: PropertyRows, held: HeldBack,
+def calibrated(network: CompositionNetwork, scale: Standard, wanted: list[Property], train: PropertyRows, held: HeldBack,
                keys: Mapping[str, np.ndarray], sets: Mapping[str, ArraySet]) -> Pretrained:
     "Give a network the intervals that calibration rows ask for."
     model = Pretrained(network, wanted, scale.shift, scale.spread, np.zeros((len(wanted), 99)), element_counts(train), {})

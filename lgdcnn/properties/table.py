@@ -14,6 +14,7 @@ from importlib import resources
 from types import MappingProxyType
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..config import InputError, choose, quoted
 from ..data.registry import Card, card
@@ -35,16 +36,20 @@ class Property:
     least: float    # the lowest value that is possible
 
     @property
-    def card(self) -> Card: return card(self.dataset)
+    def card(self) -> Card:
+        "Return what the registry knows of the data set."
+        return card(self.dataset)
 
     @property
-    def unit(self) -> str: return self.card.unit
+    def unit(self) -> str:
+        "Return the unit of values, as the registry writes it."
+        return self.card.unit
 
-    def forth(self, y) -> np.ndarray:
+    def forth(self, y: ArrayLike) -> np.ndarray:  # in the unit of the property -> float64 of the same shape
         "Turn values into what is learnt."
         return choose(self.transform, TRANSFORMS, "transform")[0](np.asarray(y, dtype=np.float64))
 
-    def back(self, t) -> np.ndarray:
+    def back(self, t: ArrayLike) -> np.ndarray:  # float64 of the same shape, in the unit of the property
         "Turn what was learnt into values, none below the lowest that is possible."
         return np.maximum(choose(self.transform, TRANSFORMS, "transform")[1](np.asarray(t, dtype=np.float64)), self.least)
 
@@ -68,7 +73,7 @@ def named(wanted: str | Iterable[str],  # properties, quantities, or "all"
     if not found: raise InputError("no property is named: name one, or ask for 'all'")
     return list(found.values())
 
-def _unknown(name) -> str:
+def _unknown(name: object) -> str:
     "Say which names are near an unknown one."
     import difflib
     names = {**properties(), **{p.quantity: p for p in properties().values()}}

@@ -7,6 +7,7 @@ __all__ = ['watch', 'train_and_watch']
 
 # %% ../../nbs/12_studies/01_cecv_by_epoch.ipynb #908f941c
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,6 +19,9 @@ from ..estimators.extra import read_inputs
 from ..networks.layers import CompositionTensors
 from ..networks.models import CompositionNetwork, build_model
 from ..training.trained import Trained, train_network
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # %% ../../nbs/12_studies/01_cecv_by_epoch.ipynb #b00ef1b5
 def watch(network: CompositionNetwork,
@@ -33,15 +37,15 @@ def watch(network: CompositionNetwork,
     return [cecv_of(env, element, layer, thresholds) for layer in layers]
 
 # %% ../../nbs/12_studies/01_cecv_by_epoch.ipynb #071fa3a3
-def train_and_watch(train: tuple,  # (formulas, targets)
-                    validation: tuple,  # (formulas, targets)
+def train_and_watch(train: tuple[Sequence[str], np.ndarray],  # formulas, and (n,) targets
+                    validation: tuple[Sequence[str], np.ndarray],  # as `train`
                     formulas: Iterable[str],  # in which to look for the element
                     element: str = "Si",
                     layers: Sequence[str] = ("output",),
                     estimator: LGDCNNRegressor | None = None,  # architecture, protocol, seed, device
                     every: int = 1,  # epochs between looks
-                   ):  # pandas DataFrame: epoch, loss, val_mae and the columns of `to_frame`
-    "Train one network and count its environments before the first epoch and after every few."
+                   ) -> "pd.DataFrame":  # epoch, loss, val_mae and the columns of `to_frame`
+    "Train a network and count its environments before the first epoch and after every few; raises `InputError` for none."
     import pandas as pd
     if every < 1: raise InputError(f"every = {every!r} is not possible: it must be at least 1 epoch")
     estimator = estimator or LGDCNNRegressor(verbose=False)

@@ -38,7 +38,8 @@ def resolve_precision(precision: str, device: torch.device) -> str:  # "fp32" or
     return precision if precision != "auto" else "bf16" if _fast_bf16(device) else "fp32"
 
 # %% ../../nbs/04_training/06_device.ipynb #d07e1ceb
-def autocast(precision: str, device: torch.device):
+def autocast(precision: str,  # "fp32" or "bf16"
+             device: torch.device) -> torch.autocast:
     "Return the context in which the network computes at `precision`."
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
 

@@ -27,13 +27,13 @@ def trust_ratios(W: list[Tensor],  # weights, one tensor for each layer
 
 class LAMB(torch.optim.Optimizer):
     "Move each layer by the learning rate times its own norm, in the direction of Adam (You et al. 2020)."
-    def __init__(self, params, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-6,
+    def __init__(self, params: Iterable, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-6,
                  weight_decay: float = 0.0, clamp: float = 10.0):
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "clamp": clamp})
 
     @torch.no_grad()
-    def step(self, closure=None) -> None:
-        "Take one step; no number leaves the device."
+    def step(self, closure: None = None) -> None:
+        "Take one step; no number leaves the device. A closure, which other optimisers take, is not called."
         for group in self.param_groups:
             if W := [p for p in group["params"] if p.grad is not None]: self._move(W, group)
 

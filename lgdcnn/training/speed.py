@@ -9,6 +9,7 @@ __all__ = ['COUNTS', 'formulas_like', 'PlainNetwork', 'padded', 'operations', 'p
 # %% ../../nbs/04_training/10_speed.ipynb #24b47854
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,7 +56,9 @@ class PlainNetwork(nn.Module):
         "Strengthen each position by its share of attention."
         return x + self.score(x).softmax(dim=1) * x
 
-    def forward(self, numbers: Tensor, fractions: Tensor) -> tuple[Tensor, Tensor]:  # two (B, n) -> two (B, 1)
+    def forward(self, numbers: Tensor, fractions: Tensor,  # (B, n), zeros behind the last element
+               ) -> tuple[Tensor, Tensor]:  # value and log-scale, (B, 1), standardised
+        "Predict a padded batch."
         e = self.embedder
         x = e.project(e.table[numbers]) * 2 ** e.s + e.fraction(fractions.flatten()).view(*fractions.shape, -1)
         x = self.attend(self.lstm(x)[0])
@@ -67,7 +70,7 @@ class PlainNetwork(nn.Module):
         value, log_scale, gate = votes.chunk(3, dim=1)
         return value * gate.sigmoid(), log_scale
 
-def _conv(ours) -> nn.Conv1d:
+def _conv(ours: nn.Module) -> nn.Conv1d:
     "Turn our convolution into torch's, with the same weights."
     weight = ours.linear.weight.detach().unflatten(1, (ours.kernel, -1)).transpose(1, 2)
     conv = nn.Conv1d(weight.shape[1], weight.shape[0], ours.kernel, padding=ours.kernel // 2)
@@ -102,7 +105,7 @@ def product_rate(device: torch.device, dtype: torch.dtype, size: int = 1536) -> 
     a = torch.randn(size, size, device=device).to(dtype)
     return 2 * size**3 / _best(lambda: a @ a, device, 5)
 
-def _best(work, device: torch.device, repeats: int) -> float:  # seconds
+def _best(work: Callable[[], object], device: torch.device, repeats: int) -> float:  # seconds
     "Time a piece of work; the shortest of several times, since others only ever add to it."
     times = []
     for _ in range(repeats):
@@ -126,7 +129,8 @@ class Setting:
         self.compositions = featurize(self.formulas)
         self.z = torch.randn(len(self.formulas), 1, generator=torch.Generator().manual_seed(0))
 
-def plain_training(s: Setting):  # -> a function that runs one epoch
+# %% ../../nbs/04_training/10_speed.ipynb #ccfa5448
+def plain_training(s: Setting) -> Callable[[], None]:  # runs one epoch
     "Set up training as a reader of the paper would write it."
     network = PlainNetwork(build_model(MODELS["l-g-dcnn"])).to(s.device).train()
     loader = DataLoader(TensorDataset(*padded(s.compositions), s.z), s.batch_size, shuffle=True)
@@ -138,7 +142,8 @@ def plain_training(s: Setting):  # -> a function that runs one epoch
             optimizer.zero_grad(); loss.backward(); optimizer.step()
     return epoch
 
-def fast_training(s: Setting):  # -> a function that runs one epoch
+# %% ../../nbs/04_training/10_speed.ipynb #bb90f77e
+def fast_training(s: Setting) -> Callable[[], None]:  # runs one epoch
     "Set up training as `lgdcnn.training.loop` does it."
     network = build_model(MODELS["l-g-dcnn"]).to(s.device).train()
     data, z, generator = CompositionTensors(s.compositions, s.device), s.z.to(s.device), torch.Generator().manual_seed(0)
@@ -155,16 +160,16 @@ def fast_training(s: Setting):  # -> a function that runs one epoch
 
 # %% ../../nbs/04_training/10_speed.ipynb #427c4875
 @torch.no_grad()
-def _plain_prediction(network, formulas, batch_size, device) -> Tensor:
+def _plain_prediction(network: PlainNetwork, formulas: list[str], batch_size: int, device: torch.device) -> Tensor:
     loader = DataLoader(TensorDataset(*padded(featurize(formulas))), batch_size)
     return torch.cat([network(*(t.to(device) for t in batch))[0] for batch in loader])
 
-def plain_prediction(s: Setting):
+def plain_prediction(s: Setting) -> Callable[[], Tensor]:  # gives (N, 1) standardised values
     "Set up prediction with padding."
     network = PlainNetwork(build_model(MODELS["l-g-dcnn"])).to(s.device).eval()
     return lambda: _plain_prediction(network, s.formulas, s.batch_size, s.device)
 
-def fast_prediction(s: Setting):
+def fast_prediction(s: Setting) -> Callable[[], Tensor]:  # gives (N, 1) standardised values
     "Set up prediction as the estimator does it."
     network = build_model(MODELS["l-g-dcnn"]).to(s.device).eval()
     return lambda: predict(network, CompositionTensors(featurize(s.formulas), s.device), precision=s.precision)[0]

@@ -25,7 +25,7 @@ from .loop import predict as predict_network
 _TINY = 1e-100  # chosen here: its square is far from the smallest number there is, 2e-308
 
 def standardisation(y: np.ndarray,  # (N,) or (N, k), NaN where unknown
-                   ):  # mean and spread (1 where it is zero), two floats or two (k,) arrays
+                   ) -> tuple[float, float] | tuple[np.ndarray, np.ndarray]:  # mean, and spread (1 where it is zero)
     "Return what targets are shifted and divided by; raises `InputError` if they are too large or too small for that."
     with np.errstate(over="ignore", invalid="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
@@ -135,7 +135,7 @@ def train_network(network: nn.Module,  # trained in place
                   seed: int = 0,
                   validation: tuple[CompositionTensors, np.ndarray] | None = None,
                   scale: tuple | None = None,  # shift and spread; by default those of `y`
-                  **options,  # of `fit_network`
+                  **options: object,  # of `fit_network`
                  ) -> tuple[Trained, list[dict]]:  # with the history, whose errors are standardised
     "Train a network on targets in their unit."
     scale = standardisation(y) if scale is None else scale

@@ -4,13 +4,16 @@
 
 # %% auto #0
 __all__ = ['STD_LEVEL', 'COVERAGES', 'conformal_rank', 'most_coverage', 'conformal_multiple', 'laplace_multiple', 'std_factor',
-           'calibrated_multiples', 'calibrated_coverage', 'cv_plus', 'composition_folds', 'claimed', 'CrossConformal']
+           'calibrated_multiples', 'calibrated_coverage', 'cv_plus', 'composition_folds', 'Regressor', 'claimed',
+           'CrossConformal']
 
 # %% ../../nbs/05_trust/01_conformal.ipynb #e2fe002d
 import inspect
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..composition import composition_keys
 from ..config import InputError
@@ -99,11 +102,11 @@ def cv_plus(means: np.ndarray,  # (K, m) predictions of the K models for m new r
     return out
 
 # %% ../../nbs/05_trust/01_conformal.ipynb #fded859b
-def composition_folds(formulas,  # n formulas
+def composition_folds(formulas: ArrayLike,  # n formulas
                       k: int = 5,
                       seed: int = 0,
                      ) -> np.ndarray:  # (n,) part of each row, 0 to k - 1
-    "Cut rows at random into k parts of nearly equal numbers of compositions, none of which is in two parts."
+    "Cut rows into k parts of nearly equal numbers of whole compositions; raises `InputError` if they are too few."
     _, group = np.unique(composition_keys(formulas), return_inverse=True)
     n = int(group.max()) + 1
     if not isinstance(k, int | np.integer) or not 2 <= k <= n:
@@ -111,8 +114,15 @@ def composition_folds(formulas,  # n formulas
     return (np.random.default_rng(seed).permutation(n) % k)[group]
 
 # %% ../../nbs/05_trust/01_conformal.ipynb #329606ac
-def claimed(model,  # a fitted regressor of formulas
-            formulas,  # m of them
+class Regressor(Protocol):
+    "Name what is asked of a model: to learn numbers from formulas, and to predict them."
+    def fit(self, formulas: ArrayLike, y: ArrayLike) -> "Regressor":
+        "Learn from n formulas and targets."
+    def predict(self, formulas: ArrayLike) -> np.ndarray:  # (n,)
+        "Predict in the unit of the target."
+
+def claimed(model: Regressor,  # fitted
+            formulas: ArrayLike,  # m of them
            ) -> tuple[np.ndarray, np.ndarray]:  # (m,) each
     "Predict mean and standard deviation as the model itself claims it; one for models that claim none."
     known = inspect.signature(model.predict).parameters
@@ -124,13 +134,14 @@ def claimed(model,  # a fitted regressor of formulas
 # %% ../../nbs/05_trust/01_conformal.ipynb #3f0f4a36
 class CrossConformal:
     "Fit a model K times and make intervals from the errors on the parts left out."
-    def __init__(self, model,  # any scikit-learn style regressor of formulas; it is cloned and stays as it is
+    def __init__(self, model: Regressor,  # in scikit-learn's style; it is cloned and stays as it is
                  k: int = 5,  # parts, and fits
                  seed: int = 0):  # of the parts
         self.model, self.k, self.seed = model, k, seed
 
-    def fit(self, formulas, y,
-            **options,  # passed to each fit; validation=0 for networks, unless said otherwise
+    def fit(self, formulas: ArrayLike,  # list, array or Series
+            y: ArrayLike,  # (n,)
+            **options: object,  # passed to each fit; validation=0 for networks, unless said otherwise
            ) -> "CrossConformal":
         "Fit K clones; raises `InputError` for rows that cannot be used."
         from sklearn.base import clone  # not above: networks are run where there is no scikit-learn
@@ -147,17 +158,18 @@ class CrossConformal:
             self.models_.append(model)
         return self
 
-    def _claims(self, formulas) -> tuple[np.ndarray, np.ndarray]:  # two (K, m)
+    def _claims(self, formulas: ArrayLike) -> tuple[np.ndarray, np.ndarray]:  # two (K, m)
         "Return means and standard deviations of all models."
         if not hasattr(self, "models_"): raise InputError("these models are not trained yet: call fit first")
         return tuple(map(np.stack, zip(*(claimed(model, formulas) for model in self.models_))))
 
-    def predict(self, formulas, return_std: bool = False):  # (m,), or a pair (mean, std)
+    def predict(self, formulas: ArrayLike, return_std: bool = False,
+               ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:  # (m,) in the unit of y, or a pair (mean, std)
         "Average the predictions of the K models; std holds their calibrated spread and their disagreement."
         means, stds = self._claims(formulas)
         if not return_std: return means.mean(0)
         return means.mean(0), np.sqrt(((std_factor(self.scores_) * stds) ** 2).mean(0) + means.var(0))
 
-    def predict_interval(self, formulas, coverage: float = 0.9) -> np.ndarray:  # (m, 2)
+    def predict_interval(self, formulas: ArrayLike, coverage: float = 0.9) -> np.ndarray:  # (m, 2)
         "Return CV+ intervals; raises `InputError` if there are too few rows for this coverage."
         return cv_plus(*self._claims(formulas), self.fold_, self.scores_, coverage)

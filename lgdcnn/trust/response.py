@@ -9,12 +9,18 @@ __all__ = ['simplex_grid', 'response', 'jumps', 'vary']
 import warnings
 from collections.abc import Sequence
 from itertools import combinations
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..composition import ATOMIC_NUMBER, parse_formula
 from ..config import InputError
 from ..data.tables import TraceWarning
+from .conformal import Regressor
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # %% ../../nbs/05_trust/05_response.ipynb #75ed29e2
 _MOST = 200_000  # compositions of a grid; more is a typing error rather than a plan
@@ -49,7 +55,8 @@ def _formulas(system: Sequence[str], amounts: np.ndarray) -> list[str]:
     write = lambda a: "".join(f"{s}{x:.12g}" for s, x in zip(system, a) if x > 0)
     return [write(row) for row in amounts.tolist()]
 
-def _answer(model, formulas: list[str], coverage: float | None) -> dict[str, np.ndarray]:
+# %% ../../nbs/05_trust/05_response.ipynb #dfd9a49c
+def _answer(model: Regressor, formulas: list[str], coverage: float | None) -> dict[str, np.ndarray]:
     "Predict, with standard deviations and intervals where the model can give them."
     if not hasattr(model, "predict_interval"): return {"prediction": np.asarray(model.predict(formulas))}
     mean, std = model.predict(formulas, return_std=True)
@@ -62,12 +69,12 @@ def _answer(model, formulas: list[str], coverage: float | None) -> dict[str, np.
         low, high = model.predict_interval(formulas, coverage).T
     return columns | {"lower": low, "upper": high}
 
-def response(model,  # a fitted model
+def response(model: Regressor,  # fitted
              system: Sequence[str] = ("Ti", "O"),  # two elements or more
              n: int | None = None,  # points along an edge; 101 for a binary system, else 31
              coverage: float | None = None,  # of the intervals, which need held-out rows; None leaves them out
-            ):  # DataFrame: formula, one column of fractions per element, prediction, std, lower, upper
-    "Predict a whole system of elements on a regular grid of compositions."
+            ) -> "pd.DataFrame":  # formula, one column of fractions per element, prediction, std, lower, upper
+    "Predict a whole system of elements on a regular grid of compositions; raises `InputError` for what is no system."
     import pandas as pd
     system = _check_system(system)
     amounts = simplex_grid(len(system), n if n is not None else 101 if len(system) == 2 else 31)
@@ -77,9 +84,9 @@ def response(model,  # a fitted model
     return pd.DataFrame(columns | _answer(model, formulas, coverage))
 
 # %% ../../nbs/05_trust/05_response.ipynb #e6ab5baa
-def jumps(table,  # from `response` of a binary system
-         ):  # DataFrame: place ("corner", "tie" or "within"), n, mean and largest step of the prediction
-    "Compare the steps of a binary response at its corners, at equal fractions, and elsewhere."
+def jumps(table: "pd.DataFrame",  # from `response` of a binary system
+         ) -> "pd.DataFrame":  # place ("corner", "tie" or "within"), n, mean and largest step of the prediction
+    "Compare the steps of a binary response at corners, at equal fractions, and elsewhere; raises `InputError` for others."
     import pandas as pd
     at = list(table.columns).index("prediction")
     if at != 3: raise InputError("jumps are told for binary systems: pass response(model, (a, b))")
@@ -91,12 +98,13 @@ def jumps(table,  # from `response` of a binary system
     return steps.agg(n="size", mean="mean", largest="max").reset_index()
 
 # %% ../../nbs/05_trust/05_response.ipynb #a790cadd
-def vary(model,
+def vary(model: Regressor,  # fitted
          formula: str,  # where the others' proportions come from
          element: str,  # the one that changes; it need not be in the formula
-         fractions: Sequence[float] | int = 51,  # in [0, 1), or how many from 0 to 1 (1 left out)
-         coverage: float | None = None):  # DataFrame: formula, fraction, prediction, std, lower, upper
-    "Predict a formula while the fraction of one element changes and the others keep their proportions."
+         fractions: ArrayLike | int = 51,  # in [0, 1), or how many from 0 to 1 (1 left out)
+         coverage: float | None = None,  # as for `response`
+        ) -> "pd.DataFrame":  # formula, fraction, prediction, std, lower, upper
+    "Predict while one element's fraction changes and the others keep their proportions; raises `InputError` for no share."
     import pandas as pd
     if element not in ATOMIC_NUMBER: raise InputError(f"{element!r} is not an element: symbols are case sensitive")
     others = {s: a for s, a in parse_formula(formula).items() if s != element}

@@ -8,14 +8,19 @@ __all__ = ['check_claims', 'claimed_level', 'laplace_coverage', 'coverage', 'cov
 
 # %% ../../nbs/05_trust/02_uncertainty.ipynb #24e0adae
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..config import InputError
 from .conformal import COVERAGES, laplace_multiple
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 # %% ../../nbs/05_trust/02_uncertainty.ipynb #6a9903f7
-def check_claims(y: Sequence[float], mean: Sequence[float], std: Sequence[float],
+def check_claims(y: ArrayLike, mean: ArrayLike, std: ArrayLike,  # (n,) each, in the unit of the target
                 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # three (n,) float64
     "Return the three columns as arrays; raises `InputError` for unequal lengths, missing values and std <= 0."
     y, mean, std = (np.asarray(a, dtype=np.float64) for a in (y, mean, std))
@@ -30,7 +35,8 @@ def check_claims(y: Sequence[float], mean: Sequence[float], std: Sequence[float]
     return y, mean, std
 
 # %% ../../nbs/05_trust/02_uncertainty.ipynb #f181207a
-def claimed_level(y, mean, std) -> np.ndarray:  # (n,) in [0, 1)
+def claimed_level(y: ArrayLike, mean: ArrayLike, std: ArrayLike,  # (n,) each
+                 ) -> np.ndarray:  # (n,) in [0, 1)
     "Return for each row the level of the narrowest central Laplace interval that holds it."
     y, mean, std = check_claims(y, mean, std)
     return -np.expm1(-np.sqrt(2) * np.abs(y - mean) / std)
@@ -44,28 +50,29 @@ def laplace_coverage(error: np.ndarray,  # (n,) measured minus predicted
     return (levels <= np.asarray(promised)[:, None]).mean(1)
 
 # %% ../../nbs/05_trust/02_uncertainty.ipynb #e6e34a9a
-def coverage(y: Sequence[float],
-             intervals: np.ndarray,  # (n, 2), lower and upper ends
+def coverage(y: ArrayLike,  # (n,)
+             intervals: ArrayLike,  # (n, 2), lower and upper ends
             ) -> float:  # share of rows inside, ends included
-    "Return the share of values inside their intervals."
+    "Return the share of values inside their intervals; raises `InputError` for shapes that do not match."
     y, intervals = np.asarray(y, dtype=np.float64), np.asarray(intervals, dtype=np.float64)
     if intervals.shape != (len(y), 2):
         raise InputError(f"intervals must have the shape ({len(y)}, 2), but have {intervals.shape}")
     if not len(y): raise InputError("there are no rows to judge: pass at least one")
     return float(((intervals[:, 0] <= y) & (y <= intervals[:, 1])).mean())
 
-def coverage_error(level,  # nominal, in (0, 1): a number or an array
-                   n: int,  # rows that are counted
-                   held: int | None = None,  # rows by which the interval was calibrated; None if by none
-                  ):  # like `level`
+def coverage_error(level: float | np.ndarray,  # nominal, in (0, 1)
+                   n: int | ArrayLike,  # rows that are counted
+                   held: int | ArrayLike | None = None,  # rows by which the interval was calibrated; None if by none
+                  ) -> float | np.ndarray:  # like `level`
     "Return the standard deviation that chance gives to an observed coverage."
     return np.sqrt(level * (1 - level) * (1 / n + (0 if held is None else 1 / (held + 2))))
 
-def reliability(y, mean, std,
+# %% ../../nbs/05_trust/02_uncertainty.ipynb #64a5d9ee
+def reliability(y: ArrayLike, mean: ArrayLike, std: ArrayLike,  # (n,) each
                 levels: Sequence[float] = COVERAGES,
                 multiple: Callable[[float], float] = laplace_multiple,  # level -> multiple of sigma
                 held: int | None = None,  # rows by which the multiples or sigma were calibrated, if they were
-               ):  # DataFrame: level, observed, error (standard error), width (mean, unit of y)
+               ) -> "pd.DataFrame":  # level, observed, error (standard error), width (mean, unit of y)
     "Tabulate the coverage of intervals of several levels."
     import pandas as pd
     y, mean, std = check_claims(y, mean, std)
@@ -75,7 +82,7 @@ def reliability(y, mean, std,
     return pd.DataFrame(rows, columns=["level", "observed", "error", "width"])
 
 # %% ../../nbs/05_trust/02_uncertainty.ipynb #2254acc7
-def miscalibration_area(y, mean, std) -> float:  # in [0, 1/2]
+def miscalibration_area(y: ArrayLike, mean: ArrayLike, std: ArrayLike) -> float:  # in [0, 1/2]
     "Integrate the distance of observed from claimed coverage over all levels, exactly."
     levels = np.sort(claimed_level(y, mean, std))
     edges = np.concatenate([[0.0], levels, [1.0]])
@@ -84,14 +91,15 @@ def miscalibration_area(y, mean, std) -> float:  # in [0, 1/2]
     return float((antiderivative(edges[1:]) - antiderivative(edges[:-1])).sum())
 
 # %% ../../nbs/05_trust/02_uncertainty.ipynb #b77ff286
-def crps_laplace(y, mean, std) -> np.ndarray:  # (n,) in the unit of y, lower is better
+def crps_laplace(y: ArrayLike, mean: ArrayLike, std: ArrayLike) -> np.ndarray:  # (n,) in the unit of y, lower is better
     "Return the continuous ranked probability score of each row for a Laplace claim."
     y, mean, std = check_claims(y, mean, std)
     z, b = np.abs(y - mean), std / np.sqrt(2)
     return z + b * np.exp(-z / b) - 0.75 * b
 
 # %% ../../nbs/05_trust/02_uncertainty.ipynb #ff1354df
-def interval_score(y, intervals: np.ndarray,  # (n, 2)
+def interval_score(y: ArrayLike,  # (n,)
+                   intervals: ArrayLike,  # (n, 2), lower and upper ends
                    level: float,  # their nominal coverage
                   ) -> float:  # unit of y, lower is better
     "Return the mean width of intervals plus a penalty for each miss (Gneiting and Raftery 2007)."
@@ -101,12 +109,12 @@ def interval_score(y, intervals: np.ndarray,  # (n, 2)
     missed = np.maximum(low - y, 0) + np.maximum(y - high, 0)
     return float((high - low + 2 / (1 - level) * missed).mean())
 
-def sharpness(std: Sequence[float]) -> float:  # unit of y
+def sharpness(std: ArrayLike) -> float:  # unit of y
     "Return the root mean square of the claimed standard deviations; lower is sharper, if it is true."
     return float(np.sqrt(np.mean(np.square(np.asarray(std, dtype=np.float64)))))
 
 # %% ../../nbs/05_trust/02_uncertainty.ipynb #6a92d0d8
-def ranking(y, mean, std) -> float:  # in [-1, 1]; nan if all std are equal
+def ranking(y: ArrayLike, mean: ArrayLike, std: ArrayLike) -> float:  # in [-1, 1]; nan if all std are equal
     "Correlate the ranks of claimed standard deviations with those of the errors."
     from scipy.stats import rankdata
     y, mean, std = check_claims(y, mean, std)
@@ -114,7 +122,7 @@ def ranking(y, mean, std) -> float:  # in [-1, 1]; nan if all std are equal
     return float(np.corrcoef(rankdata(std), rankdata(np.abs(y - mean)))[0, 1])
 
 # %% ../../nbs/05_trust/02_uncertainty.ipynb #9a42813a
-def judge(y, mean, std,
+def judge(y: ArrayLike, mean: ArrayLike, std: ArrayLike,  # (n,) each
           multiple: Callable[[float], float] = laplace_multiple,  # as in `reliability`
          ) -> dict[str, float]:
     "Return every measure of this page by name; those in the unit of y are mae, sharpness, crps, score_90, width_90."

@@ -99,7 +99,7 @@ def test_replayed_steps_are_the_steps(salts, monkeypatch, changes):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         replayed, again = weights(salts, config)
-    assert len(recorded) == 1 and recorded[0].__self__.agreed == 3
+    assert len(recorded) == 1 and recorded[0].__self__.run.one_shape.agreed == 3
     start = torch.nn.utils.parameters_to_vector(build_model(SMALL, 1).parameters())
     assert (plain - replayed).norm() < 1e-3 * (plain - start).norm()  # a learning rate of float32 differs by rounding
     assert [line["loss"] for line in history] == pytest.approx([line["loss"] for line in again], abs=1e-4)
