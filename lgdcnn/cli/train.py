@@ -38,17 +38,29 @@ def _named_data(data: str, targets: tuple[str, ...], extra: tuple[str, ...], tas
     return *ds.part("train"), ds.part("val"), ds, ds.property, ds.task, None
 
 # %% ../../nbs/16_cli/09_train.ipynb #d1000002
+def _refuse_ragged(table, reader, formula: str | None, targets: tuple[str, ...], task: str, decimal: str | None) -> None:
+    "Raise `InputError` for lines with too many or too few fields, together with all other rows that cannot be used."
+    if not reader.ragged: return
+    from lgdcnn.data.tables import formula_column
+    from lgdcnn.shortlist.check import Checked, refuse, row_problems, with_ragged
+    try:
+        name = formula_column(table.columns, formula)[0]
+        errors, _ = row_problems(table, name, targets, task == "classification", reader.lines, reader.separator, decimal)
+    except (InputError, KeyError): return reader.refuse_ragged(table.shape[1])  # the columns are another matter
+    if len(errors): refuse(Checked(table, with_ragged(errors, reader, table.shape[1]), name, targets))
+    reader.refuse_ragged(table.shape[1])
+
 def _usable_rows(table, reader, name: str, targets: tuple[str, ...], extra: tuple[str, ...], task: str, decimal: str | None,
                  skip: bool, rejects: Path | None):
     "Return the rows that can be used; raises `InputError` where bad ones are not to be skipped and differ in kind."
     from lgdcnn.data.tables import column
-    from lgdcnn.shortlist.check import Checked, refuse, row_problems, with_ragged
+    from lgdcnn.shortlist.check import Checked, refuse, row_problems
     for t in targets: column(table, t, "target column", "--target")
     extra = extra if set(extra) <= {*table} else ()
     errors, _ = row_problems(table, name, targets, task == "classification", reader.lines, reader.separator, decimal, extra)
     checked = Checked(table, errors, name, targets, lines=reader.lines)
     if not skip:
-        if reader.ragged or errors["column"].nunique() > 1: refuse(Checked(table, with_ragged(errors, reader), name, ()))
+        if errors["column"].nunique() > 1: refuse(checked)
         return table
     tell_skipped([checked], rejects, reader)
     if reader.lines is not None: reader.lines = reader.lines[checked.good]
@@ -89,6 +101,7 @@ def _training_data(data: str, targets: tuple[str, ...], formula: str | None, ext
         load_dataset(data)  # refuses, with the nearest name
     reader = TableReader(source_of(data), separator, [])
     table = reader.table()
+    if not skip: _refuse_ragged(table, reader, formula, targets, task, decimal)
     if not targets: raise InputError(f"say which column to learn with --target: {data} has {listed(table.columns)}")
     if len(set(targets)) < len(targets): raise InputError(f"--target {targets[0]} is given twice: name each column once")
     if len(targets) > 1 and task == "classification": raise InputError("a classifier learns one target: give --target once")

@@ -108,13 +108,14 @@ class _Fields:
             elif self.ragged is not None: self.ragged.append((self.line, row))
             elif len(self.bad) < 20: self.bad.append((self.line, len(row)))
             else: self.more += 1
-        if self.bad: self._refuse()
+        if self.bad: _refuse_ragged(self.bad, width, self.more)
 
-    def _refuse(self) -> None:
-        (line, n), *rest = self.bad
-        said = "".join(f"; line {k} has {m}" for k, m in rest) + (f"; and {self.more:,} more" if self.more else "")
-        raise InputError(f"line {line} has {_plural(n, 'field')}, the header {len(self.names)}{said}: mend the lines, "
-                         "or put cells that hold the separator in quotation marks")
+def _refuse_ragged(bad: list[tuple[int, int]], width: int, more: int) -> None:
+    "Raise `InputError` naming lines and how many fields they have."
+    (line, n), *rest = bad
+    said = "".join(f"; line {k} has {m}" for k, m in rest) + (f"; and {more:,} more" if more else "")
+    raise InputError(f"line {line} has {_plural(n, 'field')}, the header {width}{said}: mend the lines, "
+                     "or put cells that hold the separator in quotation marks")
 
 # %% ../../nbs/02_data/05_reading.ipynb #ed6662c3
 @contextmanager
@@ -166,6 +167,12 @@ class TableReader:
     def line_of(self, row: int) -> int:
         "Return the line of a row of the part that came last."
         return int(self.lines[row])
+
+    def refuse_ragged(self, width: int) -> None:  # fields of the header
+        "Raise `InputError` for the lines that were set apart, if there are any."
+        bad = [(line, len(cells)) for line, cells in self.ragged or ()]
+        with refusals(self.name):
+            if bad: _refuse_ragged(bad[:20], width, max(0, len(bad) - 20))
 
     @property
     def places(self) -> Callable[[int], int] | None:  # `line_of`, or None where rows have no lines

@@ -99,7 +99,7 @@ def test_training_says_what_it_took_and_how_good_that_is(rows, tmp_path):
     pd.DataFrame({"formula": rows[0], "hf": rows[1]}).to_csv(tmp_path / "d.csv", index=False)
     one = ("train", tmp_path / "d.csv", "--target", "hf", "--unit", "eV/atom", "--out", tmp_path / "m", "--quiet")
     code, out, err = run(*one, "--epochs", "1")
-    assert code == 0 and "training l-g-dcnn, the default, as no --architecture is named" in err and "`lgdcnn compare` finds out" in err
+    assert code == 0 and "this is l-g-dcnn, the default, as no --architecture is named" in err and "`lgdcnn compare` finds out" in err
     assert out.startswith("validation MAE ") and " eV/atom (mean " in out and "boosting " in out
     assert "boosted trees have the lower error on these rows" in err
     code, out, err = run(*one, "--architecture", "trees")
