@@ -91,6 +91,7 @@ def _number(text: str) -> tuple[int, int] | str:  # (whole number, power of ten 
     if not value: return "the amount is zero; leave the element out"
     return (value, power) if power >= 0 else (value * 10 ** -power, 0)
 
+# %% ../nbs/01_ground/06_formulas.ipynb #9feedd9e
 def _amount(token: re.Match, group: int) -> tuple[int, int]:
     "Return a positive amount, one if there is none; raises `FormulaError` for zero or absurd ones."
     text = token[group]
@@ -168,6 +169,7 @@ def _add_token(stack: list[_Group], token: re.Match) -> None:
     inner = _closed(stack, closes, token.string, token.start(4))
     stack[-1].add(inner.amounts, factor, power + inner.power)
 
+# %% ../nbs/01_ground/06_formulas.ipynb #632ef6f3
 def _read_tokens(text: str) -> tuple[dict[str, int], int]:
     "Read a cleaned formula into whole amounts over a power of ten; raises `FormulaError` where it stops."
     stack, before, end = [_Group()], None, 0  # open groups; the whole, if a part behind a dot has begun

@@ -52,7 +52,7 @@ def _ranked(predicted, intervals, ax=None):
     "Draw predictions from low to high, with their intervals."
     import numpy as np
 
-    from lgdcnn.plots.style import axes_for, look, with_unit
+    from lgdcnn.plots.style import axes_for, look
     ax, order = axes_for(ax), np.argsort(predicted, kind="stable")
     rank = np.arange(1, len(order) + 1)
     if intervals is not None: ax.vlines(rank, *intervals[order].T, color="0.75", lw=0.5, zorder=2)
@@ -64,7 +64,7 @@ def _draw(measured, predicted, intervals, name: str | None, unit: str):  # matpl
     "Draw a parity plot, or the predictions in order if nothing was measured."
     import numpy as np
 
-    from lgdcnn.plots.style import parity
+    from lgdcnn.plots.style import parity, with_unit
     if measured is None:
         ax = _ranked(predicted, intervals)
         ax.set_ylabel(with_unit("prediction", unit))

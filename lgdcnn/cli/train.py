@@ -247,9 +247,6 @@ def train(data: str, target: tuple[str, ...], formula: str | None, extra: tuple[
                                                                 skip, rejects)
     if ds and validation is not None: raise InputError(f"{data} has validation rows of its own; leave --validation out")
     if ds and unit: raise InputError(f"{data} has the unit {ds.unit!r}: leave --unit out")
-    if not named:
-        tell(f"note: training {architecture}, the default, as no --architecture is named; whether another one suits these "
-             "rows better is what `lgdcnn compare` finds out")
     from lgdcnn import FusedClassifier, FusedRegressor, LGDCNNClassifier, LGDCNNRegressor
     if preset:
         kind = FusedClassifier if task == "classification" else FusedRegressor
@@ -260,5 +257,8 @@ def train(data: str, target: tuple[str, ...], formula: str | None, extra: tuple[
     with warnings_as_notes(), naming_lines(places): model.fit(formulas, y, held or validation)
     model.target_ |= {"name": name, "unit": ds.unit if ds else unit or ""}
     with out_file(out) as path: model.save(path)
+    if not named:
+        tell(f"note: this is {architecture}, the default, as no --architecture is named; whether another one suits these rows "
+             "better is what `lgdcnn compare` finds out")
     others = _others(model, formulas, y, held, validation)
     with _redirected(str(out) == "-"): _report(model, ds, out, others)

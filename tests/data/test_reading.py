@@ -122,6 +122,13 @@ def test_a_file_keeps_its_permissions(tmp_path):
     with pytest.raises(InputError, match="is a folder"): check_output(tmp_path)
 
 
+def test_lines_are_counted_from_the_top_of_the_file():
+    "Blank lines above the header count: an editor counts them too."
+    with pytest.raises(InputError, match="line 4 has 3 fields, the header 2"): TableReader(io.BytesIO(b"\n\nformula,gap\nFe,1,2\n")).table()
+    reader = TableReader(io.BytesIO(b"\n \nformula;gap\nFe;1\n\nNi;2\n"))
+    assert reader.table()["formula"].tolist() == ["Fe", "Ni"] and reader.lines.tolist() == [4, 6]
+
+
 # standard input and output
 
 def test_dash_is_standard_input_and_output(model, table, tmp_path):
