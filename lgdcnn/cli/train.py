@@ -41,14 +41,16 @@ def _named_data(data: str, targets: tuple[str, ...], extra: tuple[str, ...], tas
 def _refuse_ragged(table, reader, formula: str | None, targets: tuple[str, ...], task: str, decimal: str | None) -> None:
     "Raise `InputError` for lines with too many or too few fields, together with all other rows that cannot be used."
     if not reader.ragged: return
+    from lgdcnn.data.reading import refusals, refuse_ragged
     from lgdcnn.data.tables import formula_column
     from lgdcnn.shortlist.check import Checked, refuse, row_problems, with_ragged
+    errors = ()
     try:
         name = formula_column(table.columns, formula)[0]
         errors, _ = row_problems(table, name, targets, task == "classification", reader.lines, reader.separator, decimal)
-    except (InputError, KeyError): return reader.refuse_ragged(table.shape[1])  # the columns are another matter
+    except (InputError, KeyError): pass  # its columns are another matter
     if len(errors): refuse(Checked(table, with_ragged(errors, reader, table.shape[1]), name, targets))
-    reader.refuse_ragged(table.shape[1])
+    with refusals(reader.name): refuse_ragged([(line, len(cells)) for line, cells in reader.ragged], table.shape[1])
 
 def _usable_rows(table, reader, name: str, targets: tuple[str, ...], extra: tuple[str, ...], task: str, decimal: str | None,
                  skip: bool, rejects: Path | None):
