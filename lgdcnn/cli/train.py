@@ -260,7 +260,7 @@ def train(data: str, target: tuple[str, ...], formula: str | None, extra: tuple[
     model.target_ |= {"name": name, "unit": ds.unit if ds else unit or ""}
     with out_file(out) as path: model.save(path)
     if not named:
-        tell(f"note: this is {architecture}, the default, as no --architecture is named; whether another one suits these rows "
-             "better is what `lgdcnn compare` finds out")
+        tell(f"note: this is {architecture}, the default, as no --architecture is named; whether another one suits these "
+             "rows better is what `lgdcnn compare` finds out")
     others = _others(model, formulas, y, held, validation)
     with _redirected(str(out) == "-"): _report(model, ds, out, others)

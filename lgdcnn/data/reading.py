@@ -101,17 +101,15 @@ class _Fields:
             yield from ((line, [""]) for line in empty)
             empty = []
             if len(row) == width: yield self.line, row
-            elif self.ragged is not None: self.ragged.append((self.line, row))
-            else: self.bad.append((self.line, len(row)))
+            else: self.bad.append((self.line, len(row))) if self.ragged is None else self.ragged.append((self.line, row))
         if self.bad: refuse_ragged(self.bad, width)
 
-def refuse_ragged(bad: list[tuple[int, int]],  # line, and how many fields it has
-                  width: int) -> None:  # fields of the header
+def refuse_ragged(bad: list[tuple[int, int]], width: int) -> None:  # lines, and how many fields; those of the header
     "Raise `InputError` naming lines that have too many or too few fields."
     (line, n), *rest = bad[:20]
     said = "".join(f"; line {k} has {m}" for k, m in rest) + (f"; and {len(bad) - 20:,} more" if len(bad) > 20 else "")
-    raise InputError(f"line {line} has {n} field{'s' * (n != 1)}, the header {width}{said}: mend the lines, "
-                     "or put cells that hold the separator in quotation marks")
+    remedy = "mend the lines, or put cells that hold the separator in quotation marks"
+    raise InputError(f"line {line} has {n} field{'s' * (n != 1)}, the header {width}{said}: {remedy}")
 
 # %% ../../nbs/02_data/05_reading.ipynb #ed6662c3
 class Part(NamedTuple):
