@@ -81,6 +81,8 @@ def as_page(nb: dict, name: str, manifest: dict) -> dict:
             if text := out.get("data", {}).get("text/markdown"): out["data"]["text/markdown"] = relink("".join(text), name)
     if number := number_of(name): cells[0]["source"] = source(cells[0]).replace("# ", f"# {number} · ", 1)
     if (figure := posixpath.basename(name).removesuffix(".ipynb")) in manifest:
+        own = rf"!\[[^]]*\]\([^)]*paper_figures/{figure}\.png\)\n*"  # shown below, with its files
+        cells[0]["source"] = re.sub(own, "", source(cells[0]))
         cells.insert(1, markdown(as_drawn(figure, manifest[figure], "../", source(cells[0]))))
     return {**nb, "cells": cells}
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['seconds_each', 'costs', 'choices', 'judge', 'judge_all', 'frontier']
 
-# %% ../../nbs/11_comparison/10_budget.ipynb #9ca7663e
+# %% ../../nbs/11_comparison/10_budget.ipynb #acc20b02
 from collections.abc import Iterable, Iterator
 from itertools import product
 
@@ -14,7 +14,7 @@ import numpy as np
 from ..benchmark.results import RunRow
 from ..benchmark.store import ResultStore
 from ..composition import composition_keys
-from .fused_rows import TREES, Groups, Side, Way, crossed, read_side
+from .fused_rows import TREES, Groups, Way, crossed, read_side
 from ..data.packing import ArraySet
 
 # %% ../../nbs/11_comparison/10_budget.ipynb #207a89b4

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TREES', 'NETWORKS', 'KINDS', 'TWICE', 'Groups', 'PER_KIND', 'GATE_BELOW', 'members', 'halves', 'Side', 'read_side',
            'gate_path', 'grow_gate', 'likeliest', 'Way', 'crossed', 'opens', 'fuse_fold', 'stored_gate', 'plan_set',
-           'fuse', 'remake', 'differences']
+           'forget', 'fuse', 'remake', 'differences']
 
 # %% ../../nbs/11_comparison/09_fused_rows.ipynb #7f843a09
 from collections.abc import Callable, Iterable
@@ -205,7 +205,7 @@ def _put(store: ResultStore, row: RunRow, *parts: Predictions) -> bool:
     store.write(row, *parts)
     return True
 
-def _forget(store: ResultStore, dataset: str, wanted: set[Cell]) -> None:
+def forget(store: ResultStore, dataset: str, wanted: set[Cell]) -> None:
     "Remove the blends of a set that its runs no longer give."
     for cell in [c for c in store.names()[0] if c.dataset == dataset and c.model in BLENDS and c not in wanted]:
         for path in (store.row_path(cell), *(store.predictions_path(cell, p) for p in ("test", "validation"))):
@@ -223,7 +223,7 @@ def fuse(store: ResultStore, load: Callable[[str], ArraySet], datasets: Iterable
             row, *parts = fuse_fold(store, data, fold, groups, blend, seed, zero)
             _put(store, row, *parts)
             note(f"{row.cell.id}: {len(row.members)} members"); wanted.add(row.cell); made.append(row)
-        _forget(store, dataset, wanted)
+        forget(store, dataset, wanted)
     return made
 
 # %% ../../nbs/11_comparison/09_fused_rows.ipynb #503c6936

@@ -12,17 +12,23 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..config import InputError
 from ..trust.conformal import STD_LEVEL, laplace_multiple
 
 # %% ../../nbs/07_fusion/02_mixture.ipynb #5f4ed68b
-def laplace_cdf(x, mean, std) -> np.ndarray:  # broadcast
+def laplace_cdf(x: ArrayLike, mean: ArrayLike,
+                std: ArrayLike,  # positive
+               ) -> np.ndarray:  # broadcast, in (0, 1)
     "Return the probability below `x`."
     z = np.sqrt(2) * (np.asarray(x) - mean) / std
     return 0.5 - 0.5 * np.sign(z) * np.expm1(-np.abs(z))
 
-def laplace_quantile(q, mean, std) -> np.ndarray:  # broadcast
+def laplace_quantile(q: ArrayLike,  # in (0, 1)
+                     mean: ArrayLike,
+                     std: ArrayLike,  # positive
+                    ) -> np.ndarray:  # broadcast, in the unit of the mean
     "Return the value below which lies the share `q`."
     q = np.asarray(q)
     return mean - np.sign(q - 0.5) * np.log(2 * np.minimum(q, 1 - q)) * std / np.sqrt(2)
@@ -31,7 +37,7 @@ def laplace_quantile(q, mean, std) -> np.ndarray:  # broadcast
 _HALVINGS = 52  # of a bracket; as many binary digits as a number has
 
 def _continuous_quantile(t: np.ndarray,  # (n,) in (0, 1)
-                         means, stds, weights) -> np.ndarray:
+                         means: np.ndarray, stds: np.ndarray, weights: np.ndarray) -> np.ndarray:  # (n,)
     "Return the quantile of the mixture without its point mass."
     used = weights > 0
     means, stds, weights = means[used], stds[used], weights[used]
@@ -44,7 +50,8 @@ def _continuous_quantile(t: np.ndarray,  # (n,) in (0, 1)
     return low + (high - low) / 2
 
 # %% ../../nbs/07_fusion/02_mixture.ipynb #b9a110da
-def _check_members(means, stds, weights=None, zero=None) -> tuple:  # the same as arrays
+def _check_members(means: ArrayLike, stds: ArrayLike, weights: ArrayLike | None = None,
+                   zero: ArrayLike | None = None) -> tuple[np.ndarray, ...]:  # the same as arrays
     "Return predictions as arrays; raises `InputError` unless shapes fit, std > 0, and shares are shares."
     means, stds = (np.asarray(a, dtype=np.float64) for a in (means, stds))
     if means.ndim != 2 or stds.shape != means.shape or not len(means):
@@ -75,12 +82,18 @@ def mixture_quantile(q: float,  # in (0, 1)
     level = np.where(inside, 0.5, level).clip(np.finfo(float).tiny, 1 - np.finfo(float).eps)
     return np.where(inside, 0.0, _continuous_quantile(level, means, stds, weights))
 
-def mixture_median(means, stds, weights, zero=None) -> np.ndarray:  # (N,)
+def mixture_median(means: ArrayLike, stds: ArrayLike,  # (M, N), stds positive
+                   weights: ArrayLike,  # (M,), not negative, sum 1
+                   zero: ArrayLike | None = None,  # (N,) probability of being exactly zero
+                  ) -> np.ndarray:  # (N,)
     "Return the median of each row's mixture: the value of least expected absolute error."
     return mixture_quantile(0.5, means, stds, weights, zero)
 
 # %% ../../nbs/07_fusion/02_mixture.ipynb #8ae442ac
-def mixture_std(means, stds, weights, zero=None) -> np.ndarray:  # (N,)
+def mixture_std(means: ArrayLike, stds: ArrayLike,  # (M, N), stds positive
+                weights: ArrayLike,  # (M,), not negative, sum 1
+                zero: ArrayLike | None = None,  # (N,) probability of being exactly zero
+               ) -> np.ndarray:  # (N,), in the unit of the means
     "Return the standard deviation of each row's mixture."
     means, stds, weights, zero = _check_members(means, stds, weights, zero)
     centre = weights @ means
@@ -109,7 +122,7 @@ def _objective(w: np.ndarray, e: np.ndarray, pull: float) -> tuple[float, np.nda
     size, off = np.sqrt(r ** 2 + _ROUNDED ** 2), w - 1 / len(w)
     return size.mean() + pull * off @ off, e @ (r / size) / len(r) + 2 * pull * off
 
-def _on_simplex(objective, e: np.ndarray, pull: float) -> np.ndarray:  # (M,)
+def _on_simplex(objective: Callable, e: np.ndarray, pull: float) -> np.ndarray:  # (M,)
     "Minimise over weights that are not negative and add to one."
     from scipy.optimize import minimize
     found = minimize(objective, np.full(len(e), 1 / len(e)), (e, pull), jac=True, method="SLSQP", bounds=[(0, 1)] * len(e),
@@ -139,7 +152,7 @@ def has_atom(y: np.ndarray) -> bool:
     zeros = int((np.asarray(y) == 0).sum())
     return _FEWEST_ZEROS <= zeros < len(y) and zeros >= ZERO_SHARE * len(y)
 
-def _logit(p) -> np.ndarray:
+def _logit(p: ArrayLike) -> np.ndarray:
     "Return the logarithm of the odds, of probabilities kept away from 0 and 1."
     p = np.asarray(p, dtype=np.float64).clip(1e-6, 1 - 1e-6)
     return np.log(p) - np.log1p(-p)
@@ -157,7 +170,9 @@ def zero_gate(is_zero: np.ndarray,  # (n,) bool, of held-out rows
         return (np.logaddexp(0, u) - t * u).sum() + off @ off / 2, np.array([r @ z, r.sum()]) + off
     return tuple(map(float, minimize(loss, (1.0, 0.0), jac=True, bounds=[(0, None), (None, None)]).x))
 
-def zero_probability(p: np.ndarray, gate: tuple[float, float]) -> np.ndarray:
+def zero_probability(p: np.ndarray,  # (n,) what the classifier says
+                     gate: tuple[float, float],  # of `zero_gate`
+                    ) -> np.ndarray:  # (n,), never 0 or 1
     "Correct what the classifier says."
     return (0.5 + 0.5 * np.tanh((gate[0] * _logit(p) + gate[1]) / 2)).clip(1e-9, 1 - 1e-9)  # else a row may have no width
 
@@ -184,12 +199,16 @@ class Fusion(NamedTuple):
     factors: np.ndarray  # (M,)
     gate: tuple[float, float] | None = None
 
-    def inputs(self, means, stds, p_zero=None) -> tuple:  # means, stds, weights, zero
+    def inputs(self, means: ArrayLike, stds: ArrayLike,  # (M, n) as the members claim them
+               p_zero: ArrayLike | None = None,  # (n,)
+              ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:  # means, stds, weights, zero
         "Return the arguments of `mixture_quantile` for what members and the classifier of zeros say."
         zero = None if self.gate is None or p_zero is None else zero_probability(p_zero, self.gate)
         return np.asarray(means), np.asarray(stds) * self.factors[:, None], self.weights, zero
 
-    def predict(self, means, stds, p_zero=None) -> tuple[np.ndarray, np.ndarray]:
+    def predict(self, means: ArrayLike, stds: ArrayLike,  # (M, n) as the members claim them
+                p_zero: ArrayLike | None = None,  # (n,) what the classifier of zeros says
+               ) -> tuple[np.ndarray, np.ndarray]:  # (n,) each, in the unit of the means
         "Return median and standard deviation of each row's mixture."
         parts = self.inputs(means, stds, p_zero)
         return mixture_median(*parts), mixture_std(*parts)
@@ -210,7 +229,7 @@ def learn_fusion(y: np.ndarray,  # (n,) held-out values
 # %% ../../nbs/07_fusion/02_mixture.ipynb #052be588
 def row_parts(n: int,  # rows
               k: int,  # parts, two at least
-              groups=None,  # (n,) rows of one group stay together; None: each is its own
+              groups: ArrayLike | None = None,  # (n,) rows of one group stay together; None: each is its own
               seed: int = 0,
              ) -> np.ndarray:  # (n,) 0 to k - 1
     "Cut rows into parts at random, equal groups together; raises `InputError` for fewer than two parts."
@@ -235,7 +254,7 @@ def cross_fit(part: np.ndarray,  # (n,) part of each row
 def cross_fitted(y: np.ndarray,  # (n,) held-out values
                  means: np.ndarray, stds: np.ndarray,  # (M, n)
                  k: int = 5,
-                 groups=None,  # (n,) rows of one group stay together
+                 groups: ArrayLike | None = None,  # (n,) rows of one group stay together
                  p_zero: np.ndarray | None = None,  # (n,)
                  strength: float = STRENGTH,
                  seed: int = 0,  # of the parts

@@ -35,17 +35,19 @@ _FACE = {"Embedder": "0.85", "Head": "0.85", "LSTM": "#8fc9e8", "GRU": "#8fc9e8"
 def draw_network(net: CompositionNetwork,
                  ax: "Axes | None" = None) -> "Axes":  # matplotlib Axes
     "Draw a network from left to right, with widths and numbers of parameters."
-    table, ax = parts(net), axes_for(ax, PAGE, 1.7)
-    most = table.parameters.max()
-    for k, row in enumerate(table.itertuples()):
-        height = 0.25 + 0.75 * (row.parameters / most) ** 0.5
-        ax.bar(k, height, 0.62, -height / 2, facecolor=_FACE.get(row.module, "white"), edgecolor="0.3", lw=0.5)
-        ax.text(k, 0, row.module, ha="center", va="center", fontsize=7)
+    table, ax = parts(net), axes_for(ax, PAGE, 1.9)
+    own = table.groupby("module", sort=False).parameters.transform("max")  # of the module, at each of its places
+    heights = (own / own.max()) ** 0.5
+    for k, (row, height) in enumerate(zip(table.itertuples(), heights)):
+        ax.bar(k, height, 0.62, -height / 2, facecolor=_FACE.get(row.module, "white"), edgecolor="0.3", lw=0.5,
+               ls="--" if row.shared else "-")
         below = "the same weights" if row.shared else f"{row.parameters:,}"
-        ax.text(k, -0.58, below, ha="center", va="top", fontsize=6)
+        ax.text(k, -0.56, row.module, ha="center", va="top", fontsize=7)
+        ax.text(k, -0.70, below, ha="center", va="top", fontsize=6, color="0.3")
         if k: _arrow(ax, k, table.width[k - 1])
-    for first, second in _pairs(table.module): _bow(ax, first, second)
-    ax.set(xlim=(-0.6, max(len(table), 7) - 0.4), ylim=(-0.75, 0.75))  # boxes of one size in all pictures
+    for first, second in _pairs(table.module): _bow(ax, first, second, heights[first] / 2)
+    ax.text(-0.45, 0.62, "height: √ of the parameters\non arrows: the width", fontsize=6, va="top", color="0.3")
+    ax.set(xlim=(-0.6, max(len(table), 7) - 0.4), ylim=(-0.82, 0.66))  # boxes of one size in all pictures
     ax.axis("off")
     return ax
 
@@ -59,8 +61,8 @@ def _pairs(modules) -> list[tuple[int, int]]:
     names = list(modules)
     return [(names.index(m), k) for k, m in enumerate(names) if names.index(m) < k]
 
-def _bow(ax, first: int, second: int) -> None:
-    "Join two places that share weights."
-    bow = {"arrowstyle": "<->", "lw": 0.7, "color": "0.3", "linestyle": "--", "connectionstyle": "arc3,rad=-0.25"}
-    ax.annotate("", (second, 0.32), (first, 0.32), arrowprops=bow)
-    ax.text((first + second) / 2, 0.66, "shared", ha="center", fontsize=6, color="0.3")
+def _bow(ax, first: int, second: int, top: float) -> None:
+    "Join two places that share weights, from the top of a box to that of the other."
+    bow = {"arrowstyle": "<->", "lw": 0.7, "color": "0.3", "linestyle": "--", "connectionstyle": "arc3,rad=-0.4"}
+    ax.annotate("", (second, top + 0.02), (first, top + 0.02), arrowprops=bow)
+    ax.text((first + second) / 2, 0.5, "shared", ha="center", fontsize=6, color="0.3")

@@ -93,12 +93,14 @@ def parity(y_true: np.ndarray, y_pred: np.ndarray,
     "Draw predicted against measured values, with intervals, MAE and n."
     ax = axes_for(ax, height=COLUMN)
     low, high = _limits(y_true, y_pred)
-    ax.plot([low, high], [low, high], "--", color="0.5", lw=0.7, zorder=1)
+    ax.plot([low, high], [low, high], "--", color="0.5", lw=0.7, zorder=1, label="predicted = measured")
     if intervals is not None: _draw_intervals(ax, y_true, intervals)
-    ax.scatter(y_true, y_pred, s=7, color=look("l-g-dcnn")["color"], edgecolor="white", linewidth=0.25, zorder=3)
+    ax.scatter(y_true, y_pred, s=7, color=look("l-g-dcnn")["color"], edgecolor="white", linewidth=0.25, zorder=3,
+               label="a compound")
     mae = np.abs(y_true - y_pred).mean()
     ax.text(0.04, 0.97, f"MAE = {mae:.3f} {unit}\nn = {len(y_true)}" + (f"\n{note}" if note else ""),
             transform=ax.transAxes, va="top", fontsize=7)
+    if intervals is not None: ax.legend(*map(reversed, ax.get_legend_handles_labels()), loc="lower right", handlelength=1.2)
     ax.set(xlim=(low, high), ylim=(low, high), aspect="equal",
            xlabel=with_unit(f"measured {quantity}", unit), ylabel=with_unit(f"predicted {quantity}", unit))
     return ax
@@ -112,8 +114,8 @@ def _limits(*values) -> tuple[float, float]:
 def _draw_intervals(ax, y_true, intervals) -> None:
     "Draw each interval as a thin vertical line; those that miss in a second colour."
     inside = (intervals[:, 0] <= y_true) & (y_true <= intervals[:, 1])
-    for rows, color in ((inside, "0.75"), (~inside, "#d55e00")):
-        ax.vlines(y_true[rows], *intervals[rows].T, color=color, lw=0.5, zorder=2)
+    for rows, color, label in ((inside, "0.75", "interval"), (~inside, "#d55e00", "interval that misses")):
+        ax.vlines(y_true[rows], *intervals[rows].T, color=color, lw=0.5, zorder=2, label=label)
 
 # %% ../../nbs/13_plots/01_style.ipynb #86e2d58d
 def learning_curves(history: "pd.DataFrame",  # DataFrame: model, epoch, val_mae (several seeds make a band)
@@ -147,16 +149,20 @@ def cecv_curves(table: "pd.DataFrame",  # DataFrame: model, threshold, value (se
     ax = axes_for(ax)
     values = table.pivot_table(quantity, "threshold", "model", sort=False)
     if region and set(region) <= set(values):
-        ax.fill_between(values.index, values[region[0]], values[region[1]], color="0.93", lw=0, zorder=0)
+        ax.fill_between(values.index, values[region[0]], values[region[1]], color="0.9", lw=0, zorder=0,
+                        label="target region")
     for model, rows in table.groupby("model", sort=False):
         if models is not None and model not in models: continue
         by_t = rows.groupby("threshold")[quantity]
         ax.plot(by_t.mean(), markeredgecolor="white", markeredgewidth=0.3, **look(model))
         ax.fill_between(by_t.min().index, by_t.min(), by_t.max(), color=look(model)["color"], alpha=0.2, lw=0)
+    handles, labels = ax.get_legend_handles_labels()
+    order = sorted(range(len(labels)), key=lambda k: labels[k] == "target region")  # the lines, then the region
     ax.set(xlabel=r"threshold, $t$", yscale="log",
            ylabel="clusters per compound" if quantity == "value" else "clusters")
     if quantity == "value": ax.set_ylim(top=1)
-    ax.legend()
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.legend([handles[k] for k in order], [labels[k] for k in order])
     return ax
 
 # %% ../../nbs/13_plots/01_style.ipynb #27661e98

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 
 # %% ../../nbs/13_plots/06_table.ipynb #e67d1b61
 _EDGE = 1.5  # ratio at which the scale of colours ends
+_EMPTY = {"facecolor": "white", "hatch": "////", "edgecolor": "0.85"}
+
+def _shade(ratio: float) -> float:
+    "Place a ratio on the scale of colours, 0.5 for 1."
+    return (np.log(ratio) / np.log(_EDGE) + 1) / 2
 
 def _cells_of(view: list[dict], datasets: Sequence[str], columns: list) -> np.ndarray:  # (rows, columns), NaN where empty
     "Lay ratios out as a matrix."
@@ -34,23 +39,21 @@ def _block(ax, values: np.ndarray, left: float, slanted: set = frozenset()) -> N
     from matplotlib.patches import Rectangle
     import seaborn  # noqa: F401 registers the colour map
     for (i, j), v in np.ndenumerate(values):
-        empty = np.isnan(v)
-        shade = (np.log(v) / np.log(_EDGE) + 1) / 2 if not empty else 0.5
-        style = {"facecolor": "white", "hatch": "////", "edgecolor": "0.85"} if empty else \
-            {"facecolor": plt.get_cmap("vlag")(shade), "edgecolor": "white"}
+        empty, shade = np.isnan(v), _shade(v)
+        style = _EMPTY if empty else {"facecolor": plt.get_cmap("vlag")(shade), "edgecolor": "white"}
         ax.add_patch(Rectangle((left + j, i), 1, 1, lw=0.4, **style))
         if empty: continue
         dark = "white" if not 0.12 < shade < 0.88 else "black"
         ax.text(left + j + 0.5, i + 0.5, f"{v:.2f}", ha="center", va="center", fontsize=6, color=dark,
                 fontweight="bold" if v <= 1 else "normal", fontstyle="italic" if (i, j) in slanted else "normal")
 
-def relative_heatmap(view: list[dict],  # of `table_views.relative_mae`
+def relative_heatmap(view: list[dict],  # of `views.relative_mae`
                      datasets: Sequence[str],  # rows, filled or not
                      models: Sequence[tuple] = (("l-g-dcnn", "fast"),),  # measured columns: model and protocol
                      notes: dict[str, str] | None = None,  # data set (and "heading") to what stands at the right
                      ax: "Axes | None" = None) -> "Axes":
     "Draw errors relative to the best published ones, measured and published apart."
-    ax = axes_for(ax, PAGE, 1.1 + 0.185 * len(datasets))
+    ax = axes_for(ax, PAGE, 1.7 + 0.185 * len(datasets))
     names, gap = list(PUBLISHED), 0.5
     ours, theirs = _cells_of(view, datasets, list(models)), _cells_of(view, datasets, names)
     first = len(models) + gap
@@ -67,13 +70,34 @@ def relative_heatmap(view: list[dict],  # of `table_views.relative_mae`
         ax.text(x, len(datasets) + 0.25, text, ha="center", va="top", fontsize=7, fontweight="bold")
     for i, d in enumerate([*datasets, "heading"]):
         ax.text(first + len(names) + 0.2, i + 0.5, (notes or {}).get(d, ""), va="center", fontsize=6, color="0.3")
-    return ax.set(xlim=(0, first + len(names)), ylim=(len(datasets) + 0.3, 0)) and ax
+    _key(ax, len(datasets) + 1.6, any_slanted=bool(slanted))
+    return ax.set(xlim=(0, first + len(names)), ylim=(len(datasets) + 4.2, 0)) and ax
+
+_KEY_RATIOS = (0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5)
+
+def _key(ax, top: float, any_slanted: bool) -> None:
+    "Draw the key of a heat map below it: the scale of ratios, and what bold, slanted and hatched mean."
+    import matplotlib.pyplot as plt
+    from matplotlib.patches import Rectangle
+    for j, v in enumerate(_KEY_RATIOS):
+        face = plt.get_cmap("vlag")(_shade(v))
+        ax.add_patch(Rectangle((0.75 * j, top), 0.75, 0.8, facecolor=face, edgecolor="white", lw=0.4))
+        ax.text(0.75 * (j + 0.5), top + 1.0, f"{v:g}" + ("+" if v == _EDGE else ""), ha="center", va="top", fontsize=6)
+    ax.text(0, top + 1.7, "MAE / best published MAE of the row; blue is better", fontsize=6, va="top")
+    left = 0.75 * len(_KEY_RATIOS) + 1.25
+    lines = [("1.00", {"fontweight": "bold"}, "at or below the best published"),
+             ("1.00", {"fontstyle": "italic"}, "another protocol than fast"), ("", {}, "not run, or not published")]
+    for k, (sign, style, text) in enumerate(line for line in lines if any_slanted or "protocol" not in line[2]):
+        y = top + 0.9 * k
+        if not sign: ax.add_patch(Rectangle((left, y), 1, 0.75, lw=0.4, **_EMPTY))
+        ax.text(left + 0.5, y + 0.4, sign, ha="center", va="center", fontsize=6, **style)
+        ax.text(left + 1.2, y + 0.4, text, va="center", fontsize=6)
 
 # %% ../../nbs/13_plots/06_table.ipynb #ba393334
 DENSE = 400  # rows from which they are counted instead of drawn
 
 def dense_parity(points: "pd.DataFrame",  # DataFrame: target, prediction and, where known, lower and upper
-                 note: str = "",  # for the corner: error with unit, number of rows
+                 note: str = "",  # below the title: error with unit, number of rows
                  title: str = "",
                  shown: int = 25,  # intervals
                  ax: "Axes | None" = None) -> "Axes":
@@ -81,7 +105,7 @@ def dense_parity(points: "pd.DataFrame",  # DataFrame: target, prediction and, w
     ax = axes_for(ax, height=COLUMN)
     y, p = (points[c].to_numpy(dtype=float) for c in ("target", "prediction"))
     dense = len(y) >= DENSE
-    low, high = np.quantile(np.append(y, p), (0.001, 0.999) if dense else (0, 1))
+    low, high = _reach(np.append(y, p)) if dense else (min(y.min(), p.min()), max(y.max(), p.max()))
     low, high = low - 0.04 * (high - low), high + 0.04 * (high - low)
     color = look("l-g-dcnn")["color"]
     inside = (low <= y) & (y <= high) & (low <= p) & (p <= high)
@@ -93,15 +117,21 @@ def dense_parity(points: "pd.DataFrame",  # DataFrame: target, prediction and, w
     if points["lower"].notna().any():
         few = points.iloc[np.sort(np.random.default_rng(0).permutation(len(points))[:shown])]
         ax.vlines(few["target"], few["lower"], few["upper"], color="#d55e00", lw=0.4, zorder=2)
-    outside = f"\n{(~inside).sum()} outside" if (~inside).any() else ""
-    ax.text(0.04, 0.97, note + outside, transform=ax.transAxes, va="top", fontsize=6, zorder=4)
-    ax.set_title(title, fontsize=6, pad=2)
+    if not inside.all(): ax.plot(*np.clip([y[~inside], p[~inside]], low, high), "^", color="0.35", ms=3,
+                                 mec="white", mew=0.3, clip_on=False, zorder=4)
+    outside = f", {(~inside).sum()} outside" if (~inside).any() else ""
+    ax.set_title("\n".join(part for part in (title, note + outside) if part), fontsize=6, pad=3)
     ax.set(xlim=(low, high), ylim=(low, high), aspect="equal")
     ax.locator_params(nbins=4); ax.tick_params(labelsize=6, pad=1.5, length=2)
     return ax
 
+def _reach(values: np.ndarray) -> tuple[float, float]:
+    "Return limits for dense data that neither a thousandth at either end nor a far value stretches."
+    low, start, end, high = np.quantile(values, (0.001, 0.01, 0.99, 0.999))
+    return max(low, start - (end - start)), min(high, end + (end - start))
+
 # %% ../../nbs/13_plots/06_table.ipynb #1c6c46e6
-def coverage_plot(lines: Iterable[dict],  # of `table_views.coverage_by_set`
+def coverage_plot(lines: Iterable[dict],  # of `views.coverage_by_set`
                   nominal: float,
                   datasets: Sequence[str] | None = None,  # rows, from the top; by default those of `lines`
                   ax: "Axes | None" = None) -> "Axes":
@@ -119,23 +149,35 @@ def coverage_plot(lines: Iterable[dict],  # of `table_views.coverage_by_set`
                 color=look("l-g-dcnn")["color"] if good else "#d55e00")
     for x in (nominal - CRITERION, nominal + CRITERION): ax.axvline(100 * x, color="0.4", lw=0.6, ls=":")
     ax.axvline(100 * nominal, color="0.5", lw=0.6)
+    _name_signs(ax)
     ax.set_yticks(range(len(datasets)), map(short_name, datasets))
     reach = max(0.08, *(max(abs(r["found"] - nominal), r["chance"]) + 0.01 for r in of.values()))
     ax.set(ylim=(len(datasets) - 0.5, -0.5), xlim=(100 * (nominal - reach), min(101, 100 * (nominal + reach))),
-           xlabel=f"found at {100 * nominal:g} % (%)")
+           xlabel=f"in {100 * nominal:g} % intervals (%)")
     return ax
+
+def _name_signs(ax) -> None:
+    "Draw nothing, with names: the handles of a key, one of each sign, whether it occurs or not."
+    points, dot = f"{100 * CRITERION:g} points", {"ms": 3.5, "mec": "white", "mew": 0.3}
+    ax.plot([], [], "o", **dot, color=look("l-g-dcnn")["color"], label=f"within {points}")
+    ax.plot([], [], "D", **dot, color="#d55e00", label=f"farther than {points}")
+    ax.plot([], [], color="0.85", lw=4, solid_capstyle="butt", label="95 % of what chance allows")
+    ax.plot([], [], color="0.5", lw=0.6, label="nominal")
+    ax.plot([], [], color="0.4", lw=0.6, ls=":", label=f"{points} off")
 
 def is_within(line: dict) -> bool:
     "Tell whether a coverage is as close to its nominal value as the project wants it."
     return abs(line["found"] - line["nominal"]) <= CRITERION + 1e-9
 
 # %% ../../nbs/13_plots/06_table.ipynb #0fb65864
-def elements_plot(lines: Iterable[dict],  # of `table_views.error_by_elements`
+def elements_plot(lines: Iterable[dict],  # of `views.error_by_elements`
                   named: int = 4,  # up to so many sets get their names; more would hide the lines
                   ax: "Axes | None" = None) -> "Axes":
     "Draw relative errors against the number of elements: one line per set; of few sets the names, of many the median."
-    ax, of, color = axes_for(ax), {}, look("l-g-dcnn")["color"]
-    for r in lines: of.setdefault(r["dataset"], []).append((r["n_elements"], r["ratio"]))
+    ax, of, lines = axes_for(ax), {}, list(lines)
+    numbers = sorted({r["n_elements"] for r in lines})
+    place = {n: k + sum(np.diff(numbers[:k + 1]) > 1) for k, n in enumerate(numbers)}  # wider where some are missing
+    for r in lines: of.setdefault(r["dataset"], []).append((place[r["n_elements"]], r["ratio"]))
     ax.axhline(1, color="0.5", lw=0.6, ls="--")
     for v in of.values(): ax.plot(*zip(*v), "o-", color="0.65", lw=0.6, ms=2, mec="white", mew=0.2)
     for d in of if len(of) <= named else ():
@@ -145,13 +187,14 @@ def elements_plot(lines: Iterable[dict],  # of `table_views.error_by_elements`
         for k, ratio in v: meet.setdefault(k, []).append(ratio)
     middle = sorted((k, float(np.median(v))) for k, v in meet.items() if len(v) > 2)
     if middle and len(of) > named:
-        ax.plot(*zip(*middle), **look("l-g-dcnn"), ms=4, lw=1.5)
-        ax.annotate(f"median of\n{len(of)} sets", middle[-1], (5, 0), textcoords="offset points", va="center",
-                    fontsize=6, color=color)
+        ax.lines[1].set_label(f"a set, of {len(of)}")
+        ax.plot(*zip(*middle), **look("l-g-dcnn") | {"label": "median of sets"}, ms=4, lw=1.5)
+        ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0.2)
     top = max(meet, default=2)
-    room = 0.35 + (0.3 if len(of) <= named else 0.12) * (top - 1)  # for the names at the right
-    ax.set(yscale="log", xlabel="elements in the formula", ylabel="MAE / MAE of the whole test set",
-           xticks=range(min(meet, default=1), top + 1), xlim=(min(meet, default=1) - 0.2, top + room))
+    room = 0.35 + (0.3 * (top + 1) if len(of) <= named else 0)  # for the names at the right
+    ax.set(yscale="log", xlim=(-0.35, top + room), xlabel="elements in the formula",
+           ylabel="MAE / MAE of the whole test set")
+    ax.set_xticks(list(place.values()), list(place))
     low, high = min(ax.get_ylim()[0], 0.7), max(ax.get_ylim()[1], 1.4)
     fine, coarse = (0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.2, 1.4, 1.6, 1.8), (0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10)
     ticks = [t for t in (fine if high / low < 4 else coarse) if low <= t <= high]
@@ -159,42 +202,55 @@ def elements_plot(lines: Iterable[dict],  # of `table_views.error_by_elements`
     return ax
 
 # %% ../../nbs/13_plots/06_table.ipynb #9b66332f
+_BEST = {"mfc": "white", "mec": "#de8f05", "mew": 0.7, "ms": 3}
+
 def _spread_of(r: dict) -> tuple[float, float] | None:  # how far a bar reaches to either side
     "Return the 95 % interval where `standing` gave one, else one standard deviation, else nothing."
     paper = r["mae"] / r["to_paper"]
     if "low" in r: return tuple(max(0.0, side / paper) for side in (r["difference"] - r["low"], r["high"] - r["difference"]))
     return (r["spread"] / paper,) * 2 if r["spread"] else None
 
-def ratio_plot(lines: Sequence[dict],  # of `table_views.ratios`, in the order to be drawn; with what `standing` knows
+def ratio_plot(lines: Sequence[dict],  # of `views.ratios`, in the order to be drawn; with what `standing` knows
                ax: "Axes | None" = None) -> "Axes":
     "Draw measured over published errors; bars: 95 %, or one standard deviation over seeds or folds where that is not known."
     ax, color = axes_for(ax, COLUMN, 0.9 + 0.17 * len(lines)), look("l-g-dcnn")["color"]
     filled, hollow = {"mec": "white", "mfc": color, "mew": 0.3}, {"mec": color, "mfc": "white", "mew": 0.8}
-    best = {"mfc": "white", "mec": "#de8f05", "mew": 0.7, "ms": 2.5}
     ax.axvline(1, color="0.5", lw=0.6, ls="--")
     for i, r in enumerate(lines):
         if r["to_paper"]:
             bar, face = _spread_of(r), filled if r.get("how", "row by row") == "row by row" else hollow
             bar = bar and np.array(bar)[:, None]
             ax.errorbar(r["to_paper"], i, xerr=bar, fmt="o", color=color, ms=4, elinewidth=0.8, **face)
-        if r["to_best"]: ax.plot(r["to_best"], i + 0.25, "D", **best, zorder=3)
+        if r["to_best"] and r["to_best"] != r["to_paper"]: ax.plot(r["to_best"], i + 0.3, "D", **_BEST, zorder=4)
         count = r["folds"] if r["spread_over"] == "folds" else r["n_runs"]
         ax.annotate(f"{count} {r['spread_over'] if count > 1 else 'run'}", (1, i), xycoords=("axes fraction", "data"),
-                    xytext=(2, 0), textcoords="offset points", va="center", fontsize=6, color="0.4")
+                    xytext=(4, 0), textcoords="offset points", va="center", fontsize=6, color="0.4")
     ax.set_yticks(range(len(lines)), [f"{short_name(r['dataset'])}" for r in lines])
     marks = [v for r in lines for v in (r["to_paper"], r["to_best"]) if v]
-    low, high = min([1.0, *marks]), max([1.0, *marks])
-    room = 0.1 + 0.1 * (high - low)  # a longer bar runs out of the axes
-    ax.set(xlim=(low - room, high + room), ylim=(len(lines) - 0.4, -0.6), xlabel="MAE / published MAE, ← better")
+    room = 0.1 + 0.1 * (max([1.0, *marks]) - min([1.0, *marks]))  # a longer bar runs out of the axes
+    low, high = min([1.0, *marks]) - room, max([1.0, *marks]) + room
+    _mark_cut_bars(ax, lines, low, high)
+    ax.set(xlim=(low, high), ylim=(len(lines) - 0.4, -0.6), xlabel="MAE / published MAE, ← better")
     ax.locator_params(axis="x", nbins=5)
     ax.plot([], [], "o", **filled, ms=4, label="to the paper's, row by row")
     ax.plot([], [], "o", **hollow, ms=4, label="to the paper's, unpaired")
-    ax.plot([], [], "D", **best, label="to the best published")
+    ax.plot([], [], "D", **_BEST, label="to the best published, if another")
+    if barred := [r for r in lines if r["to_paper"] and _spread_of(r)]:
+        kinds = {"95 % interval" if "low" in r else "one standard deviation" for r in barred}
+        ax.plot([], [], color=color, lw=0.8, label=" or ".join(sorted(kinds)))
     ax.legend(loc="lower center", bbox_to_anchor=(0.4, 1), ncols=1, borderaxespad=0.2)
     return ax
 
+def _mark_cut_bars(ax, lines: Sequence[dict], low: float, high: float) -> None:
+    "Put an arrow where a bar is longer than the axes."
+    for i, r in enumerate(lines):
+        left, right = (r["to_paper"] and _spread_of(r)) or (0, 0)
+        for end, beyond, arrow in ((low, left and r["to_paper"] - left < low, "<"),
+                                   (high, right and r["to_paper"] + right > high, ">")):
+            if beyond: ax.plot(end, i, arrow, color=look("l-g-dcnn")["color"], ms=4, mew=0, clip_on=False)
+
 # %% ../../nbs/13_plots/06_table.ipynb #21f0ce11
-def blend_plot(by_model: dict[str, list[dict]],  # model to its lines, of `table_views.ratios`; the last one orders the sets
+def blend_plot(by_model: dict[str, list[dict]],  # model to its lines, of `views.ratios`; the last one orders the sets
                ax: "Axes | None" = None) -> "Axes":
     "Draw errors relative to the paper's network, each model with its own mark."
     known = {m: {r["dataset"]: r["to_paper"] for r in lines if r["to_paper"]} for m, lines in by_model.items()}
@@ -228,7 +284,8 @@ def budget_plot(lines: list[dict],  # of `comparison.budget.judge_all`
         if r["kinds"] == 1: alone.setdefault(r["members"].split(" ", 1)[1], []).append(r)
     for kind, some in alone.items():
         model, _, protocol = kind.partition(".")
-        style = look(model) | ({"linestyle": ":", "label": f"{look(model)['label']}, {protocol}"} if "laplace" in protocol else {})
+        style = look(model)
+        if "laplace" in protocol: style |= {"linestyle": ":", "mfc": "white", "label": f"{style['label']}, {protocol}"}
         ax.plot([r["seconds"] for r in some], [r[error] for r in some], ms=3, lw=0.8, **style)
     ax.plot([r["seconds"] for r in kept], [r[error] for r in kept], "o", mfc="none", mec="k", ms=5, mew=0.7,
             label="no cheaper choice is better (validation)")

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['reliability_plot', 'distance_plot', 'contribution_plot', 'attention_plot', 'response_plot', 'ternary_xy',
-           'ternary_plot']
+           'ternary_plot', 'colour_limits']
 
 # %% ../../nbs/13_plots/03_trust.ipynb #93968f91
 from collections.abc import Sequence
@@ -154,24 +154,49 @@ def _frame(ax, symbols: Sequence[str]) -> None:
 def ternary_plot(table: "pd.DataFrame",  # from `response.response` of three elements
                  value: str = "prediction",  # column to colour by
                  label: str = "prediction",  # of the colour bar
-                 outside: np.ndarray | None = None,  # (n,) bool; these compositions are crossed out
+                 outside: np.ndarray | None = None,  # (n,) bool; a veil hides these compositions
                  known: "pd.DataFrame | None" = None,  # DataFrame with the three columns of fractions: drawn as dots
                  cmap: str = "viridis",
+                 limits: tuple[float, float] | None = None,  # of the colours; by default `colour_limits`
                  ax: "Axes | None" = None) -> "Axes":
     "Colour the triangle of a ternary system by a column of its response."
     symbols = list(table.columns[1:4])
     ax, xy = axes_for(ax, COLUMN, 2.7), ternary_xy(table[symbols].to_numpy(dtype=float))
-    filled = ax.tricontourf(*xy.T, table[value], levels=14, cmap=cmap)
-    if outside is not None: _cross_out(ax, xy, np.asarray(outside))
+    if outside is not None and np.shape(outside) != (len(xy),):
+        raise InputError(f"outside must have one value for each of {len(xy)} rows, not {np.shape(outside)}")
+    levels = _levels(limits or colour_limits(table[value], outside))
+    filled = ax.tricontourf(*xy.T, table[value], levels=levels, cmap=cmap, extend=_extend(table[value], levels))
+    if outside is not None: _veil(ax, xy, np.asarray(outside))
     if known is not None:
         dots = ternary_xy(known[symbols].to_numpy(dtype=float)).T
-        ax.plot(*dots, "o", color="white", markeredgecolor="black", markeredgewidth=0.5)
+        ax.plot(*dots, "o", color="white", markeredgecolor="black", markeredgewidth=0.5, clip_on=False,
+                label="known compound", zorder=4)
     _frame(ax, symbols)
     ax.figure.colorbar(filled, ax=ax, label=label, shrink=0.8)
     return ax
 
-def _cross_out(ax, xy: np.ndarray, outside: np.ndarray) -> None:
-    "Mark the points that are outside by small crosses."
-    if outside.shape != (len(xy),):
-        raise InputError(f"outside must have one value for each of {len(xy)} rows, not {outside.shape}")
-    ax.plot(*xy[outside].T, "x", color="white", markersize=2, markeredgewidth=0.4)
+def colour_limits(values: np.ndarray,  # (n,)
+                  outside: np.ndarray | None = None,  # (n,) bool; these do not count, if others are left
+                 ) -> tuple[float, float]:
+    "Return limits for colours that leave the lowest and the highest twentieth of the values beyond."
+    values = np.asarray(values, dtype=float)
+    if outside is not None and not np.all(outside): values = values[~np.asarray(outside)]
+    return tuple(float(v) for v in np.quantile(values, (0.05, 0.95)))
+
+def _levels(limits: tuple[float, float]) -> np.ndarray:
+    "Divide the range of the colours at round numbers."
+    from matplotlib.ticker import MaxNLocator
+    return MaxNLocator(12).tick_values(*limits)
+
+def _extend(values, levels) -> str:
+    "Tell on which side values lie beyond the levels."
+    below, above = np.min(values) < levels[0], np.max(values) > levels[-1]
+    return {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}[below, above]
+
+def _veil(ax, xy: np.ndarray, outside: np.ndarray) -> None:
+    "Hide the part of the triangle that is outside behind a hatched veil."
+    if not outside.any(): return
+    veil = ax.tricontourf(*xy.T, outside.astype(float), levels=[0.5, 1.5], colors=["white"], alpha=0.85, hatches=["/////"],
+                          zorder=2)
+    veil.set(edgecolor="0.75", linewidth=0)
+    ax.fill([], [], facecolor="white", edgecolor="0.75", hatch="/////", label="outside the domain")  # for the key

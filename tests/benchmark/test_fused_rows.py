@@ -13,8 +13,8 @@ from lgdcnn.benchmark.runs import Fit, make_row
 from lgdcnn.benchmark.store import ResultStore
 from lgdcnn.cli import main
 from lgdcnn.comparison.fused_rows import (
-    _forget,
     differences,
+    forget,
     fuse,
     fuse_fold,
     gate_path,
@@ -127,7 +127,7 @@ def test_weights_do_not_know_other_folds(store, data):
     "Fold 1 is forgotten, and fold 0 stays as it was: its test rows are the other's validation rows."
     assert set(data.splits[0].test) == set(data.splits[1].val)
     row, *_ = made(store, data)
-    _forget(store, "toy", set())
+    forget(store, "toy", set())
     for r in store.rows():
         if r.fold == 1: store.row_path(r.cell).unlink()
     assert made(store, data)[0].members == row.members

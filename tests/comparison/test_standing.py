@@ -12,7 +12,6 @@ from lgdcnn.comparison.evidence import read_evidence
 from lgdcnn.comparison.paired import difference, is_tie, most, paired_bootstrap, sign_test
 from lgdcnn.comparison.render import render, render_difference
 from lgdcnn.comparison.standing import (
-    _rivals,
     authors_errors,
     count_words,
     fold_differences,
@@ -21,6 +20,7 @@ from lgdcnn.comparison.standing import (
     is_new,
     mark_ties,
     read_lines,
+    rivals_of,
     stamp,
     standing,
     told,
@@ -28,7 +28,7 @@ from lgdcnn.comparison.standing import (
 from lgdcnn.comparison.table import comparison, leading
 from lgdcnn.config import InputError
 from lgdcnn.data.published import published, published_folds, published_predictions
-from lgdcnn.studies.demo import DemoPlan, _write_tables, loadable
+from lgdcnn.studies.demo import DemoPlan, loadable, write_tables
 
 BULK = "aflow__ael_bulk_modulus_vrh"
 
@@ -116,7 +116,7 @@ def test_stale_pairs_do_not_count(rows, known):
 def test_the_tables_are_those_of_the_stored_runs(rows, known):
     made_by = "papermill nbs/benchmarks/evidence.ipynb out.ipynb --cwd nbs/benchmarks"
     groups = groups_of(rows)
-    wanted = {(*a, stamp(groups[a], groups[b])) for a, b in _rivals(groups)}
+    wanted = {(*a, stamp(groups[a], groups[b])) for a, b in rivals_of(groups)}
     key = lambda r: (r["dataset"], r["model"], r["protocol"], r["stamp"])
     assert wanted == {key(r) for r in read_lines(known, "pairs")}, f"run {made_by}"
     matbench = {(*k, stamp(g)) for k, g in groups.items() if k[0].startswith("matbench") and g[0].task == "regression" and stamp(g)}
@@ -218,7 +218,7 @@ def test_the_demo_shows_its_strong_peers(root):
 def test_a_demo_with_another_seed_keeps_the_networks_predictions(tmp_path):
     "The lowest seed of all models was kept, which is that of the baselines: `lgdcnn demo --seed 3` lost its network."
     line = lambda model, seed: pd.DataFrame([{"model": model, "seed": seed, "prediction": 1.0}])
-    _write_tables({"predictions": [line("mean", 0), line("lstm", 4), line("lstm", 3)]}, tmp_path)
+    write_tables({"predictions": [line("mean", 0), line("lstm", 4), line("lstm", 3)]}, tmp_path)
     kept = pd.read_csv(tmp_path / "predictions.csv")
     assert list(zip(kept.model, kept.seed, strict=True)) == [("mean", 0), ("lstm", 3)]
 

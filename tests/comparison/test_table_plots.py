@@ -1,4 +1,5 @@
 "Views of the table and their plots: what is drawn is what is stored, empty stays empty, and verdicts can go either way."
+import re
 from types import SimpleNamespace
 
 import matplotlib
@@ -96,9 +97,10 @@ def test_the_heat_map_prints_each_ratio_once_and_hatches_the_rest():
     view = relative_mae(comparison([run()]))
     ax = table_plots.relative_heatmap(view, regression_sets(), [("l-g-dcnn", "fast"), ("roost", "fast")])
     columns = 2 + len(table_plots.PUBLISHED)
-    hatched = [p for p in ax.patches if p.get_hatch()]
-    numbers = [t.get_text() for t in ax.texts if t.get_text()[:1].isdigit()]
-    assert len(ax.patches) == 28 * columns and len(numbers) == len(view) == len(ax.patches) - len(hatched)
+    cells = [p for p in ax.patches if p.get_y() < 28]  # below stands the key
+    hatched = [p for p in cells if p.get_hatch()]
+    numbers = [t.get_text() for t in ax.texts if t.get_text()[:1].isdigit() and t.get_position()[1] < 28]
+    assert len(cells) == 28 * columns and len(numbers) == len(view) == len(cells) - len(hatched)
     assert f"{8 / published()[BULK]['best']:.2f}" in numbers
 
 
@@ -120,7 +122,7 @@ def test_seeds_do_not_narrow_the_band_and_folds_do():
 def test_sets_outside_three_points_look_different():
     lines = coverage_by_set([run(), run("mp_mu_b", coverage={"0.9": 0.94})])
     ax = table_plots.coverage_plot(lines, 0.9)
-    assert [line.get_marker() for line in ax.lines if line.get_marker() != "None"] == ["o", "D"]
+    assert [line.get_marker() for line in ax.lines if line.get_marker() != "None" and len(line.get_xdata())] == ["o", "D"]
     with pytest.raises(InputError, match="no set has a coverage at 0.5"): table_plots.coverage_plot(lines, 0.5)
 
 
@@ -142,9 +144,42 @@ def test_parity_loses_no_row(n):
     points = pd.DataFrame({"target": y, "prediction": y + 0.1, "lower": np.nan, "upper": np.nan})
     ax = table_plots.dense_parity(points, "MAE 0.1 eV")
     shown = len(ax.collections[0].get_offsets()) if n < 400 else int(ax.collections[0].get_array().sum())
-    outside = [t.get_text() for t in ax.texts if "outside" in t.get_text()]
-    assert shown + (int(outside[0].split("\n")[-1].split()[0]) if outside else 0) == n
+    outside = re.search(r"(\d+) outside", ax.get_title())
+    beyond = int(outside[1]) if outside else 0
+    assert shown + beyond == n
+    assert sum(len(line.get_xdata()) for line in ax.lines if line.get_marker() == "^") == beyond, "a triangle for each"
     assert ax.get_xlim() == ax.get_ylim()
+
+
+def test_one_far_value_does_not_press_the_others_into_a_corner():
+    y = np.append(np.random.default_rng(0).normal(size=950), -750)
+    ax = table_plots.dense_parity(pd.DataFrame({"target": y, "prediction": y, "lower": np.nan, "upper": np.nan}), "MAE 0 eV", "made up")
+    low, high = ax.get_xlim()
+    assert -12 < low < -2 and 2 < high < 12 and ax.get_title() == "made up\nMAE 0 eV, 1 outside"
+
+
+def test_a_diamond_is_drawn_where_the_best_value_is_another_and_covers_no_dot():
+    lines = [{"dataset": BULK, "to_paper": 1.02, "to_best": best, "mae": 8.0, "spread": 0.4, "spread_over": "seeds", "n_runs": 2, "folds": 1}
+             for best in (1.02, 1.03)]
+    ax = table_plots.ratio_plot(lines)
+    diamonds = [line for line in ax.lines if line.get_marker() == "D" and len(line.get_xdata())]
+    assert [d.get_xdata()[0] for d in diamonds] == [1.03]
+    dots = [line for line in ax.lines if line.get_marker() == "o" and len(line.get_xdata())]
+    assert diamonds[0].get_zorder() > max(d.get_zorder() for d in dots) and diamonds[0].get_ydata()[0] > 1.25
+    assert "one standard deviation" in [t.get_text() for t in ax.get_legend().get_texts()]
+
+
+def test_bars_that_the_axes_cut_off_end_in_arrows():
+    of = {"dataset": BULK, "to_best": None, "mae": 8.0, "spread_over": "seeds", "n_runs": 2, "folds": 1}
+    ax = table_plots.ratio_plot([of | {"to_paper": 1.0, "spread": 16.0}, of | {"to_paper": 1.1, "spread": 0.08}])
+    assert [line.get_marker() for line in ax.lines if line.get_marker() in ("<", ">")] == ["<", ">"]
+
+
+def test_the_heat_map_explains_itself():
+    view = [r | {"protocol": "large"} for r in relative_mae(comparison([run()]))]
+    of = lambda view: " ".join(t.get_text() for t in table_plots.relative_heatmap(view, [BULK], [("l-g-dcnn", "fast")]).texts)
+    assert all(words in of(view) for words in ("best published MAE", "at or below", "another protocol than fast", "not run"))
+    assert "another protocol" not in of(relative_mae(comparison([run()]))), "the key names what occurs"
 
 
 @given(st.integers(0, 28), st.integers(0, 28))

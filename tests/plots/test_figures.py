@@ -108,6 +108,21 @@ def test_no_title_claims_what_its_figure_denies(root):
     assert not wrong, f"{wrong}: a title that is a statement, and a verdict that is none"
 
 
+@pytest.mark.parametrize("name", list_figures())
+def test_no_text_in_a_figure_covers_another_or_the_data(name, redrawn):
+    assert Drawing.faults[name] == []
+
+
+def test_the_verdict_stands_before_the_picture_is_drawn(root):
+    "Title, claim and the picture as last drawn; then what is loaded; then whether the claim holds; then all the rest."
+    for name, figure in list_figures().items():
+        kinds, sources = zip(*((c["cell_type"], "".join(c["source"])) for c in manifest.notebook_cells(figure.path)))
+        verdict = [k for k, s in enumerate(sources) if kinds[k] == "code" and "print(" in s]
+        assert len(verdict) == 1 and "Does it hold?" in sources[verdict[0] - 1], name
+        assert verdict[0] < next(k for k, s in enumerate(sources) if "set_style()" in s), name
+        assert f"](../../paper_figures/{name}.png)" in sources[0], name
+
+
 def test_a_second_run_has_nothing_to_do(root, redrawn):
     output, _ = redrawn
     assert {o for _, o, _ in make_figures(results=root / "results", output=output)} == {"up to date"}

@@ -1,5 +1,6 @@
 "Optimisers, schedules and averages do what their papers say, step by step, by hand."
 import math
+import re
 import warnings
 
 import numpy as np
@@ -163,5 +164,6 @@ def test_impossible_protocols_are_refused(bad):
 
 
 def test_every_schedule_of_the_configuration_exists():
-    from lgdcnn.config import _CHOICES
-    assert set(_CHOICES["schedule"]) == set(SCHEDULES)
+    for name in SCHEDULES: assert TrainConfig(schedule=name).schedule == name
+    with pytest.raises(InputError, match="it must be") as said: TrainConfig(schedule="no such")
+    assert set(re.findall("'([a-z-]+)'", str(said.value).split("must be")[1])) == set(SCHEDULES)

@@ -7,7 +7,7 @@ from scipy.stats import wasserstein_distance
 
 from lgdcnn import InputError
 from lgdcnn.composition import SYMBOLS, featurize, parse_formula
-from lgdcnn.trust.applicability import _PETTIFOR, METRICS, Applicability, by_distance
+from lgdcnn.trust.applicability import METRICS, PETTIFOR, Applicability, by_distance
 
 parts = st.dictionaries(st.sampled_from(SYMBOLS[1:119]), st.integers(1, 30), min_size=1, max_size=6)
 
@@ -39,7 +39,7 @@ def test_it_is_a_metric(metric, a, b, c, factor):
 @settings(max_examples=60, deadline=None)
 @given(a=parts, b=parts)
 def test_the_mover_takes_the_cheapest_way(a, b):
-    place = {s: k for k, s in enumerate(_PETTIFOR)}
+    place = {s: k for k, s in enumerate(PETTIFOR)}
     a, b = ({s: n for s, n in p.items() if s in place} for p in (a, b))
     if not a or not b: return
     expected = wasserstein_distance(*[[place[s] for s in p] for p in (a, b)], list(a.values()), list(b.values()))
@@ -47,7 +47,7 @@ def test_the_mover_takes_the_cheapest_way(a, b):
 
 
 def test_the_scale_holds_each_element_once():
-    assert sorted(_PETTIFOR) == sorted(SYMBOLS[1:104])
+    assert sorted(PETTIFOR) == sorted(SYMBOLS[1:104])
 
 
 def test_training_formulas_are_at_distance_zero_however_written(guard, embedded):
