@@ -67,7 +67,7 @@ def _draw(measured, predicted, intervals, name: str | None, unit: str):  # matpl
     from lgdcnn.plots.style import parity, with_unit
     if measured is None:
         ax = _ranked(predicted, intervals)
-        ax.set_ylabel(with_unit("prediction", unit))
+        ax.set_ylabel(f"prediction ({unit})" if unit not in ("", "1") else "prediction")
         return ax.figure
     known = np.isfinite(measured)
     ends = None if intervals is None else intervals[known]
