@@ -134,7 +134,7 @@ def _fused_preset(preset: str | None, targets: tuple[str, ...], extra: tuple[str
     from lgdcnn.config import choose
     from lgdcnn.fusion.members import PRESETS
     context = click.get_current_context()
-    for name in ("protocol", "epochs", "n_models"):
+    for name in ("protocol", "epochs", "n_models", "init_from"):
         if context.get_parameter_source(name).name == "COMMANDLINE":
             option = f"--{name.replace('_', '-')}"
             raise InputError(f"{option} is of a network, and the members of a fused model have their own: leave it out")
@@ -213,6 +213,7 @@ _TRAIN_OPTIONS = [
     click.option("--protocol", default="fast", show_default=True, help="How it is trained."),
     click.option("--epochs", type=int, help="Instead of the protocol's own number."),
     click.option("--n-models", type=int, default=1, show_default=True, help="Networks to average."),
+    click.option("--init-from", help="Start from a trained model: its file, or 'pretrained' for the one in the package."),
     click.option("--validation", type=float, help="Fraction of a file's compositions to hold out.  [0.1]"),
     click.option("--seed", type=int, default=0, show_default=True),
     click.option("--device", default="auto", show_default=True, help="cpu, cuda, ..."),
@@ -234,9 +235,8 @@ _TRAIN_OPTIONS = [
 @with_options(_TRAIN_OPTIONS)
 def train(data: str, target: tuple[str, ...], formula: str | None, extra: tuple[str, ...], task: str, unit: str | None,
           out: Path, separator: str | None, decimal: str | None, architecture: str | None, preset: str | None,
-          checkpoint: Path | None,
-          protocol: str, epochs: int | None, n_models: int, validation: float | None, seed: int, device: str,
-          quiet: bool, on_error: str, rejects: Path | None) -> None:
+          checkpoint: Path | None, protocol: str, epochs: int | None, n_models: int, init_from: str | None,
+          validation: float | None, seed: int, device: str, quiet: bool, on_error: str, rejects: Path | None) -> None:
     "Train on DATA (a data set's name, or a table: CSV, parquet or xlsx; - is standard input) and save the model."
     check_out(out, data)
     skip = check_skipping(on_error, rejects, data, out)
@@ -255,7 +255,8 @@ def train(data: str, target: tuple[str, ...], formula: str | None, extra: tuple[
         model = kind(preset, seed, device, verbose=not quiet, checkpoint=checkpoint)
     else:
         kind = LGDCNNClassifier if task == "classification" else LGDCNNRegressor
-        model = kind(architecture, protocol, epochs, n_models, seed, device, verbose=not quiet, extra=extra)
+        model = kind(architecture, protocol, epochs, n_models, seed, device, verbose=not quiet, extra=extra,
+                     init_from=init_from)
     with warnings_as_notes(), naming_lines(places): model.fit(formulas, y, held or validation)
     model.target_ |= {"name": name, "unit": ds.unit if ds else unit or ""}
     with out_file(out) as path: model.save(path)

@@ -29,6 +29,7 @@ from .heldout import hold_out, warn_of_conflicts
 from ..networks.layers import CompositionTensors
 from ..training.losses import LOSSES
 from ..networks.models import CompositionNetwork, build_model
+from ..networks.start import PRETRAINED, ShippedStart, check_same_architecture, chosen_start, start_config
 from ..data.tables import TraceWarning, check_weights, smallest_fraction, warn_of_traces
 from ..training.trained import as_rows, element_vectors, layer_outputs, network_answers
 from ..training.loop import Rows, fit_network
@@ -51,9 +52,11 @@ class EstimatorOptions(BaseEstimator):
                  device: str = "auto",  # "cpu", "cuda", ...
                  precision: str = "auto",  # of training: "fp32", "bf16", or "auto"
                  verbose: bool = True,  # a progress bar on stderr
-                 extra: tuple[str, ...] = ()):  # numeric columns to read beside the formula, like ("temperature",)
+                 extra: tuple[str, ...] = (),  # numeric columns to read beside the formula, like ("temperature",)
+                 init_from: str | Path | None = None):  # "pretrained" or the path of a model: start from its weights
         self.architecture, self.protocol, self.epochs, self.n_models = architecture, protocol, epochs, n_models
-        self.seed, self.device, self.precision, self.verbose, self.extra = seed, device, precision, verbose, extra
+        self.seed, self.device, self.precision, self.verbose = seed, device, precision, verbose
+        self.extra, self.init_from = extra, init_from
 
     def __sklearn_is_fitted__(self) -> bool: return hasattr(self, "networks_")
 
@@ -63,9 +66,9 @@ class EstimatorOptions(BaseEstimator):
         tags.input_tags.string = True
         return tags
 
-    def _configs(self) -> tuple[ModelConfig, TrainConfig]:
+    def _configs(self, start: object = None) -> tuple[ModelConfig, TrainConfig]:
         "Resolve names; raises `InputError` for unknown ones and impossible values."
-        model = as_config(self.architecture, MODELS, ModelConfig, "architecture")
+        model = start_config(self.architecture, start)
         protocol = as_config(self.protocol, PROTOCOLS, TrainConfig, "protocol")
         for name, least in (("n_models", 1), ("seed", 0)):
             value = getattr(self, name)
@@ -205,18 +208,15 @@ class EstimatorFiles(EstimatorAnswers):
             raise InputError(f"cannot load {str(path)!r}: it is damaged ({reason}); save the model again") from None
 
 # %% ../../nbs/06_estimators/05_base.ipynb #c155d7ef
-def _donor(init_from: object,  # a trained estimator, or the path of a saved one
-           config: ModelConfig, names: tuple[str, ...], device: str) -> EstimatorFiles:
+def _donor(init_from: object,  # a trained estimator, the path of a saved one, or "pretrained"
+           config: ModelConfig, names: tuple[str, ...], device: str) -> "EstimatorFiles | ShippedStart":
     "Return the model to start from; raises `InputError` unless it has the same architecture."
-    donor = init_from
-    if isinstance(init_from, str | Path): donor = EstimatorFiles.load(init_from, device)
+    if init_from == PRETRAINED: return ShippedStart()
+    donor = EstimatorFiles.load(init_from, device) if isinstance(init_from, str | Path) else init_from
     if not isinstance(donor, EstimatorFiles):
         raise InputError(f"init_from must be a trained model or the path of one, not {type(donor).__name__}")
     donor._check_fitted()
-    theirs, ours = (c.replace(name="", n_targets=1).to_dict() for c in (donor.config_, config))
-    if other := sorted(k for k in ours if ours[k] != theirs[k]):
-        raise InputError(f"init_from has another architecture ({other[0]} is {theirs[other[0]]!r} there and "
-                         f"{ours[other[0]]!r} here): give both the same")
+    check_same_architecture(donor.config_, config)
     if donor.extra_.names != names:
         raise InputError(f"init_from reads {', '.join(donor.extra_.names)}, not {', '.join(names)}: give both the same")
     return donor
@@ -256,10 +256,11 @@ class CompositionEstimator(EstimatorTraining):
             y: ArrayLike,  # as many numbers; or a table (n, k), NaN where unknown; or, for a classifier, labels
             validation: float | tuple | None = None,  # fraction to hold out (default 0.1), or a pair (formulas, targets)
             sample_weight: ArrayLike | None = None,  # zero or positive, one for each formula; a row of weight 0 is left out
-            init_from: object = None,  # a trained model or the path of one: start from its weights
+            init_from: object = None,  # a trained model, or what the option may be: start from its weights
            ) -> Self:
         "Train; raises `InputError` naming the row for formulas and targets that cannot be used."
-        model_config, train_config = self._configs()
+        start = chosen_start(self.init_from, init_from)
+        model_config, train_config = self._configs(start)
         names = check_names(self.extra)
         compositions = read_inputs(formulas, names)
         values, about = self._read_targets(y, len(compositions))
@@ -271,7 +272,7 @@ class CompositionEstimator(EstimatorTraining):
                                     lambda X: read_inputs(X, names))
         if not pair and len(rest): pair = compositions[rest], values[rest]
         config, train_config = self._task(model_config.replace(n_extra=len(names)), train_config, values)
-        donor = None if init_from is None else _donor(init_from, config, names, self.device)
+        donor = None if start is None else _donor(start, config, names, self.device)
         train = compositions[rows]
         self._begin(config, train_config, about, values[rows], donor, train)
         self.n_train_, self.fingerprint_ = len(rows), fingerprint(train, with_extra(values[rows], train))
@@ -291,7 +292,7 @@ class CompositionEstimator(EstimatorTraining):
         resolve_precision(self.precision, device)
         head = donor is not None and self._same_target(donor, about)
         mean, std = (donor.target_mean_, donor.target_std_) if head else self._standardise(y)
-        extra = donor.extra_ if donor else ExtraColumns.of(check_names(self.extra), train)
+        extra = getattr(donor, "extra_", None) or ExtraColumns.of(check_names(self.extra), train)
         for name in ("networks_", "classes_"): vars(self).pop(name, None)
         self.device_, self.config_, self.train_config_, self._head_taken = device, config, train_config, head
         self.target_mean_, self.target_std_, self.extra_ = mean, std, extra

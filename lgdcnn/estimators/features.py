@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['STATISTICS', 'FEATURES', 'element_fractions', 'mendeleev_cumulated', 'magpie_names', 'magpie_features', 'wide_names',
-           'wide_features']
+           'wide_features', 'pretrained_names', 'pretrained_features', 'wide_pretrained_features', 'features_source']
 
 # %% ../../nbs/06_estimators/01_features.ipynb #38d40549
 import functools
@@ -142,5 +142,27 @@ def wide_features(formulas: Sequence[str]) -> np.ndarray:  # (N, 572) float32
     for i in range(0, len(c), _ROWS): table[i:i + _ROWS] = _wide(c[i:i + _ROWS])
     return table
 
+# %% ../../nbs/06_estimators/01_features.ipynb #5e1f0a42
+def pretrained_names() -> list[str]:  # 220 names, in the order of the columns of `pretrained_features`
+    "Name the pretrained features."
+    from lgdcnn.networks.shipped import embedding_names
+    return embedding_names()
+
+def pretrained_features(formulas: Sequence[str]) -> np.ndarray:  # (N, 220) float32
+    "Describe compositions by what the shipped network makes of them; warns of elements that it has never seen."
+    from lgdcnn.networks.shipped import shipped_embedding
+    return shipped_embedding(featurize(check_formulas(formulas)))
+
+def wide_pretrained_features(formulas: Sequence[str]) -> np.ndarray:  # (N, 792) float32
+    "Lay the wide and the pretrained features side by side."
+    return np.concatenate([wide_features(formulas), pretrained_features(formulas)], axis=1)
+
+# %% ../../nbs/06_estimators/01_features.ipynb #5e1f0a45
 FEATURES = {"fractions": element_fractions, "mendeleev": mendeleev_cumulated, "magpie": magpie_features,
-            "wide": wide_features}
+            "wide": wide_features, "pretrained": pretrained_features, "wide+pretrained": wide_pretrained_features}
+
+def features_source(name: str) -> str | None:  # None for features that are computed from the elements alone
+    "Name the content of the file that features come from."
+    if "pretrained" not in name: return None
+    from lgdcnn.networks.shipped import shipped_digest
+    return shipped_digest()

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, RegressorMixin
 
 from ..config import InputError, choose
-from .features import FEATURES
+from .features import FEATURES, features_source
 from ..data.tables import check_formulas, check_targets
 
 if TYPE_CHECKING: from lightgbm import Booster
@@ -148,6 +148,9 @@ def _read_facts(text: str) -> dict:
     wrong = [k for k, make in _FACTS.items() if type(facts.get(k)) is not make]
     if wrong or facts["format"] != 1: raise InputError(f"these trees are not of format 1: {', '.join(wrong) or 'another'}")
     choose(facts["kind"], TREES, "kind of trees")
+    if facts["features"] in FEATURES and facts.get("features_source") != features_source(facts["features"]):
+        raise InputError(f"these trees stand on {facts['features']!r} features of another pretrained network than the one "
+                         "that comes with this version: fit them anew")
     if choose(facts["features"], FEATURES, "features")(["Fe"]).shape[1] != facts["n_columns"]:
         raise InputError(f"these trees are of {facts['n_columns']} columns, and {facts['features']!r} has others here")
     if not (math.isfinite(facts["mean"]) and math.isfinite(facts["std"]) and facts["trees"]
@@ -160,7 +163,8 @@ class Trees(RegressorMixin, BaseEstimator):
     "Grow trees on features of formulas; raises `InputError` where LightGBM cannot be loaded."
     def __init__(self, kind: str = "l2",  # a key of `TREES`
                  n_trees: int | None = None,  # by default what the kind asks for
-                 seed: int = 0, n_jobs: int = 1, features: str = "wide"):
+                 seed: int = 0, n_jobs: int = 1,
+                 features: str = "wide"):  # a key of `features.FEATURES`
         self.kind, self.n_trees, self.seed, self.n_jobs, self.features = kind, n_trees, seed, n_jobs, features
 
     def _targets(self, y: np.ndarray) -> np.ndarray:
@@ -202,6 +206,7 @@ class Trees(RegressorMixin, BaseEstimator):
                  "n_columns": self.booster_.num_feature(), "mean": self.mean_, "std": self.std_,
                  "classes": _is_of_classes(self.kind), "averaged": _is_forest(self.kind),
                  "trees": _taken(self.booster_.model_to_string())}
+        if source := features_source(self.features): facts["features_source"] = source
         return json.dumps({"sha256": _sum(facts), **facts})
 
     @classmethod

@@ -144,7 +144,7 @@ class FusedFiles(FusedAnswers):
         "Return what a file says beside its parts."
         self._check_fitted()
         plain = lambda a: a.tolist() if isinstance(a, np.ndarray) else a
-        return {"members": [m.to_dict() for m in self.configs_], "gate_part": getattr(self, "gate_", None) is not None,
+        return {"members": [m.to_file() for m in self.configs_], "gate_part": getattr(self, "gate_", None) is not None,
                 "weights": self.fusion_.weights.tolist(), "factors": self.fusion_.factors.tolist(),
                 "gate": self.fusion_.gate,
                 "target_mean": plain(self.target_mean_), "target_std": plain(self.target_std_), "target": self.target_,

@@ -39,6 +39,9 @@ class Member(Config):
     width: int | None = None       # of a network, instead of the architecture's own
     n_trees: int | None = None     # of trees, instead of their own
     seed: int = 0                  # added to that of the whole
+    features: str = "wide"         # of trees: a key of `features.FEATURES`
+
+    later = ("features",)
 
     def __post_init__(self):
         known = dict.fromkeys([*(f"trees-{k}" for k in TREES if k != "class"), *MODELS])
@@ -50,7 +53,11 @@ class Member(Config):
             if value is None and name != "seed": continue
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
                 raise InputError(f"{name} = {value!r} is not possible: it must be a whole number of at least {least}")
-        if not self.is_trees: self.configs()
+        choose(self.features, FEATURES, "features")
+        if not self.is_trees:
+            if self.features != "wide":
+                raise InputError(f"features = {self.features!r} is of trees: leave it out for a network")
+            self.configs()
 
     @property
     def is_trees(self) -> bool:
@@ -60,7 +67,8 @@ class Member(Config):
     @property
     def name(self) -> str:
         "Name what sets it apart."
-        parts = (("", self.width), ("", self.epochs and f"{self.epochs}ep"), ("", self.n_trees), ("s", self.seed or None))
+        parts = (("", self.width), ("", self.epochs and f"{self.epochs}ep"), ("", self.n_trees),
+                 ("", self.features if self.features != "wide" else None), ("s", self.seed or None))
         return "-".join([self.model, *(f"{sign}{v}" for sign, v in parts if v)])
 
     def configs(self) -> tuple[ModelConfig, TrainConfig]:
@@ -112,7 +120,7 @@ class TreeMember:
             kind: str | None = None) -> Self:
         "Grow trees for each column of `y`."
         kind = kind or member.model.removeprefix("trees-")
-        make = lambda: Trees(kind, member.n_trees, seed + member.seed, n_jobs)
+        make = lambda: Trees(kind, member.n_trees, seed + member.seed, n_jobs, member.features)
         return cls([make().fit(formulas, column) for column in y.reshape(len(y), -1).T])
 
     def values(self, question: Question) -> np.ndarray:  # (n, columns)
@@ -162,7 +170,7 @@ class Lesson(NamedTuple):
     def digest(self, member: Member) -> str:  # 12 hexadecimal digits
         "Name a member with all that its weights depend on."
         from lgdcnn import __version__
-        said = [member.to_dict(), self.kind, fingerprint(self.train, self.indicators), int(self.seed), self.device,
+        said = [member.to_file(), self.kind, fingerprint(self.train, self.indicators), int(self.seed), self.device,
                 self.precision, __version__, None if self.weight is None else np.asarray(self.weight).tolist(),
                 None if self.held is None else fingerprint(self.held, np.zeros(len(self.held))),
                 None if self.held is None else np.asarray(self.held_y).tolist()]
