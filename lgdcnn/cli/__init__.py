@@ -59,7 +59,7 @@ class _Commands(click.Group):
             "properties": "lgdcnn.cli.properties:properties", "plot": "lgdcnn.cli.plot:plot",
             "benchmark": "lgdcnn.cli.benchmark:benchmark", "design": "lgdcnn.cli.cecv:design",
             "figures": "lgdcnn.cli.figures:figures",
-            **{name: f"lgdcnn.cli.shortlist:{name}" for name in ("check",)}}
+            **{name: f"lgdcnn.cli.shortlist:{name}" for name in ("check", "compare", "rank")}}
 
     def list_commands(self, ctx) -> list[str]: return sorted({*super().list_commands(ctx), *self.lazy})
 
@@ -200,7 +200,7 @@ def with_options(options: list[Callable],  # what `click.option` makes
 SKIP_OPTIONS = [
     click.option("--on-error", type=click.Choice(["refuse", "skip"]), default="refuse", show_default=True,
                  help="What to do about rows that cannot be read."),
-    click.option("--rejects", type=click.Path(path_type=Path), help="With --on-error skip: where skipped rows go, with reasons."),
+    click.option("--rejects", type=click.Path(path_type=Path), help="With --on-error skip: where skipped rows go."),
 ]
 
 def check_skipping(on_error: str, rejects: Path | None, *inputs: str | Path | None) -> bool:  # skip them

@@ -75,7 +75,8 @@ def _write_names(ax, x, y, names, colors) -> None:
         ax.text(a, b, name, fontsize=6, ha="center", va="center_baseline", color="black" if light > 0.5 else "white")
 
 # %% ../../nbs/14_plots/05_maps.ipynb #5d1f0a02
-_AROUND = ((1, 0), (0, 1), (0, -1), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1))  # right, above, below, left, corners
+_SIDES = ((1, 0), (0, 1), (0, -1), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1))  # right, above, below, left, corners
+_PLACES = [(1, side) for side in _SIDES] + [(far, side) for far in (2, 3) for side in ((0, 1), (0, -1))]
 
 def name_points(ax: "Axes", x: Sequence[float], y: Sequence[float],  # (n,) each, where the limits are set
                 names: Sequence[str],
@@ -86,20 +87,20 @@ def name_points(ax: "Axes", x: Sequence[float], y: Sequence[float],  # (n,) each
     draw = ax.figure.canvas.get_renderer()
     marks = ax.transData.transform(np.column_stack([x, y]))
     taken = [_around(p, away * ax.figure.dpi / 144) for p in marks]
-    taken += [artist.get_window_extent(draw) for artist in (*ax.texts, *ax.collections)]  # notes, and bars of errors
+    taken += [artist.get_window_extent(draw) for artist in (*ax.texts, *ax.collections)]  # notes, bars of errors
     for a, b, name in zip(x, y, names):
         tried = []
-        for dx, dy in _AROUND:
-            text = ax.annotate(name, (a, b), (away * dx, away * dy), textcoords="offset points", fontsize=size,
+        for far, (dx, dy) in _PLACES:
+            text = ax.annotate(name, (a, b), (far * away * dx, far * away * dy), textcoords="offset points", fontsize=size,
                                ha=("right", "center", "left")[dx + 1], va=("top", "center", "bottom")[dy + 1])
-            box = text.get_window_extent(draw)
+            box = text.get_window_extent(draw).padded(ax.figure.dpi / 72)
             inside = ax.bbox.x0 <= box.x0 and box.x1 <= ax.bbox.x1 and ax.bbox.y0 <= box.y0 and box.y1 <= ax.bbox.y1
             tried.append((sum(box.overlaps(t) for t in taken) + (not inside), len(tried), text, box))
             if not tried[-1][0]: break
         best = min(tried)
         for _, _, text, _ in tried:
             if text is not best[2]: text.remove()
-        taken.append(best[3].padded(3 * ax.figure.dpi / 72, 1))
+        taken.append(best[3])
 
 def _around(point: np.ndarray, reach: float):
     "Return the box around a point."

@@ -154,10 +154,11 @@ def _plural(n: int, what: str) -> str: return f"{n:,} {what}{'s' * (n != 1)}"
 
 def with_ragged(errors: pd.DataFrame,  # in COLUMNS
                 reader: TableReader,  # that has read the table, and had a list for ragged lines
+                width: int,  # columns of the table
                ) -> pd.DataFrame:
     "Add the lines that have too many or too few fields."
     sign = reader.separator or ","
-    said = lambda cells: f"the line has {_plural(len(cells), 'field')}, not as many as the header"
+    said = lambda cells: f"the line has {_plural(len(cells), 'field')}, the header {width}"
     lines = [(-1, line, "", sign.join(cells), "error", said(cells),
               "mend the line, or put cells that hold the separator in quotation marks")
              for line, cells in reader.ragged or ()]
@@ -181,7 +182,8 @@ def check_table(source: str | Path | BinaryIO,  # the path of a table, or an ope
     lines = reader.lines
     errors, values = row_problems(table, name, targets, labels, lines, reader.separator, decimal, extra)
     noted = _row_notes(table, name, {t: values[t] for t in targets if t in values}, {*errors["row"]}, lines)
-    problems = with_ragged(pd.concat([errors, pd.DataFrame(noted, columns=COLUMNS)]) if noted else errors, reader)
+    problems = with_ragged(pd.concat([errors, pd.DataFrame(noted, columns=COLUMNS)]) if noted else errors, reader,
+                           table.shape[1])
     notes = [*reader.notes, *filter(None, [note]),
              *_table_notes(table, {name, *targets, *extra}, len(table) - errors["row"].nunique(), values)]
     return Checked(table, problems, name, tuple(targets), notes, lines)
@@ -226,7 +228,7 @@ def joined(parts: list[Checked],  # of one table, in their order
     moved = [p.problems.assign(row=r) for p, r in zip(parts, rows)]
     problems = pd.concat(moved, ignore_index=True)
     lines = None if parts[0].lines is None else np.concatenate([p.lines for p in parts])
-    if reader is not None: problems = with_ragged(problems, reader)
+    if reader is not None: problems = with_ragged(problems, reader, parts[0].table.shape[1])
     table = pd.concat([p.table for p in parts], ignore_index=True)
     return Checked(table, problems, parts[0].formula, parts[0].targets, lines=lines)
 
