@@ -34,18 +34,21 @@ def faults(figure) -> list[str]:
     boxes = [(t, b) for t, b in boxes if b.width > 0 and b.height > 0]
     return [*(f"a unit that is none: {t.get_text()}" for t in texts if "(1)" in t.get_text()),
             *(f"{a.get_text()!r} covers {b.get_text()!r}" for k, (a, x) in enumerate(boxes) for b, y in boxes[:k] if x.overlaps(y)),
-            *(f"{t.get_text()!r} covers data" for t, box in boxes if covers_data(figure, t, box))]
+            *(f"{t.get_text()!r} covers data" for t, box in boxes if covers_data(t, box)),
+            *("the key covers data" for ax in figure.axes if ax.get_legend() and key_covers_data(ax))]
 
 
-def covers_data(figure, text: Text, box: Bbox) -> bool:
+def covers_data(text: Text, box: Bbox) -> bool:
     "Tell whether a note covers a marked or drawn point; a name in the middle of its mark is meant to."
-    if text.axes is None or text.get_ha() == "center" or text not in notes(text.axes): return False
+    if text.axes is None or text.get_ha() == "center" or text not in text.axes.texts: return False
     return any(box.contains(x, y) for x, y in points(text.axes))
 
 
-def notes(ax) -> list[Text]:
-    legend = ax.get_legend()
-    return [*ax.texts, *(legend.get_texts() if legend else ())]
+def key_covers_data(ax) -> bool:
+    "Tell whether the key of some axes lies on data."
+    key = ax.get_legend()
+    inner = key.get_window_extent().padded(-key.borderpad * key.get_texts()[0].get_fontsize() * ax.figure.dpi / 72)
+    return any(inner.contains(x, y) for x, y in points(ax))
 
 
 def points(ax) -> np.ndarray:  # (n, 2), in pixels

@@ -80,6 +80,7 @@ class Member(Config):
 # %% ../../nbs/07_fusion/03_members.ipynb #03d9380a
 _TREES = (Member("trees-l1"), Member("trees-l2"), Member("trees-extra"))
 PRESETS = {
+    "trees": _TREES,
     "quick": (*_TREES, Member("lstm", width=256)),
     "good": (*_TREES, Member("lstm"), Member("l-g-dcnn")),
     "best": (*_TREES, Member("lstm"), *(Member("l-g-dcnn", seed=k) for k in range(3)), Member("l-g-dcnn-no-cnn"),

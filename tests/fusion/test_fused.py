@@ -189,7 +189,7 @@ def test_scikit_learns_habits(fused):
 
 
 def test_presets_are_members(root):
-    assert list(PRESETS) == ["quick", "good", "best"]
+    assert list(PRESETS) == ["trees", "quick", "good", "best"]
     assert all(len({m.name for m in members_of(p)}) == len(PRESETS[p]) for p in PRESETS)
 
 

@@ -116,7 +116,8 @@ def test_no_text_in_a_figure_covers_another_or_the_data(name, redrawn):
 def test_the_verdict_stands_before_the_picture_is_drawn(root):
     "Title, claim and the picture as last drawn; then what is loaded; then whether the claim holds; then all the rest."
     for name, figure in list_figures().items():
-        kinds, sources = zip(*((c["cell_type"], "".join(c["source"])) for c in manifest.notebook_cells(figure.path)))
+        cells = manifest.notebook_cells(figure.path)
+        kinds, sources = [c["cell_type"] for c in cells], ["".join(c["source"]) for c in cells]
         verdict = [k for k, s in enumerate(sources) if kinds[k] == "code" and "print(" in s]
         assert len(verdict) == 1 and "Does it hold?" in sources[verdict[0] - 1], name
         assert verdict[0] < next(k for k, s in enumerate(sources) if "set_style()" in s), name

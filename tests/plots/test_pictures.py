@@ -33,7 +33,8 @@ def words(ax): return [t.get_text() for t in ax.get_legend().get_texts()]
     (lambda ax: ax.text(0.52, 0.7, "another"), "'another' covers 'a note'"),
     (lambda ax: ax.plot([0.5, 0.7], [0.708, 0.708]), "'a note' covers data"),
     (lambda ax: ax.plot([0.55], [0.708], "o"), "'a note' covers data"),
-    (lambda ax: ax.scatter([0.55], [0.708]), "'a note' covers data")])
+    (lambda ax: ax.scatter([0.55], [0.708]), "'a note' covers data"),
+    (lambda ax: (ax.plot([0.2, 1], [0.97, 0.97], label="a line"), ax.legend(loc="upper right")), "the key covers data")])
 def test_a_fault_is_seen(spoil, says):
     "The judge itself: a picture without a fault has none, and each that is made is named."
     ax = plt.subplots()[1]

@@ -1,0 +1,120 @@
+"Contenders see the same folds; what is recommended can be trained, and what cannot be told apart is named."
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from lgdcnn.cli import main
+from lgdcnn.shortlist import compare as room
+from lgdcnn.shortlist.compare import CONTENDERS, behind, beside, contenders, cross_validate, recommendation, scoreboard
+
+pytest.importorskip("lightgbm")
+NAMES = ("mean", "nearest-neighbour", "gradient-boosting", "trees")
+
+
+def run(*args):
+    r = CliRunner().invoke(main, [str(a) for a in args])
+    return r.exit_code, r.stdout, r.stderr
+
+
+@pytest.fixture(scope="module")
+def rows(embedded):
+    return [a[:150] for a in embedded.part("train")]
+
+
+@pytest.fixture(scope="module")
+def table(rows):
+    return cross_validate(*rows, NAMES, 3, quick=True)
+
+
+def test_every_row_is_predicted_once_by_models_that_did_not_see_its_composition(table, rows):
+    from lgdcnn.composition import composition_keys
+    for _, part in table.groupby("model"): assert sorted(part["row"]) == list(range(150))
+    assert table.groupby("row")["fold"].nunique().max() == 1
+    keys = composition_keys(table["formula"].tolist())
+    assert table.assign(key=keys).groupby("key")["fold"].nunique().max() == 1
+    assert np.allclose(table.sort_values(["model", "row"])["measured"].to_numpy().reshape(4, -1), rows[1])
+
+
+def test_no_row_has_a_say_in_its_own_interval(rows, monkeypatch):
+    "A row that is hit by an absurd error widens the intervals of the other folds, not its own."
+    y = rows[1].copy()
+    plain = cross_validate(rows[0], y, ("mean",), 3)
+    monkeypatch.setattr(room, "claimed", lambda model, formulas: (1e3 * np.ones(len(formulas)), np.ones(len(formulas))))
+    odd = cross_validate(rows[0], y, ("mean",), 3)
+    assert (odd["upper"] - odd["lower"]).nunique() == 3 and (plain["upper"] - plain["lower"]).nunique() == 3
+    for part in range(3):
+        rest = np.sort(np.abs(odd["measured"] - odd["predicted"])[odd["fold"] != part])
+        half = rest[int(np.ceil((len(rest) + 1) * 0.9)) - 1]
+        assert np.allclose((odd["upper"] - odd["predicted"])[odd["fold"] == part], half)
+
+
+def test_the_scoreboard_is_what_one_would_count(table):
+    board = scoreboard(table).set_index("model")
+    trees = table[table["model"] == "trees"]
+    error = (trees["measured"] - trees["predicted"]).abs()
+    assert board.loc["trees", "mae"] == pytest.approx(error.mean())
+    assert board.loc["trees", "spread"] == pytest.approx(error.groupby(trees["fold"]).mean().std())
+    assert board.loc["trees", "coverage"] == pytest.approx(trees["measured"].between(trees["lower"], trees["upper"]).mean())
+    assert board["mae"].is_monotonic_increasing and board.index[-1] == "mean" and not board.loc["mean", "tie"]
+    found = behind(table, "mean", "trees")
+    assert found["difference"] == pytest.approx(board.loc["mean", "mae"] - board.loc["trees", "mae"]) and not found["tie"]
+
+
+def test_what_is_recommended_can_be_trained(table):
+    said = recommendation(table, "eV/atom")
+    assert said.startswith("Take trees (") and "over 3 folds of 150 rows: lgdcnn train --architecture trees" in said and "eV/atom" in said
+    alone = recommendation(table[table["model"].isin(["mean", "nearest-neighbour"])])
+    assert "none of these can be trained by `lgdcnn train`" in alone
+    assert recommendation(table[table["model"] == "mean"]).startswith("No model is better than the mean of the target with these 150 rows")
+
+
+def test_quick_says_what_it_leaves_out(monkeypatch):
+    told = []
+    assert contenders(True, True, told.append) == tuple(n for n in CONTENDERS if n not in ("l-g-dcnn", "fused"))
+    assert told == ["quick: fewer trees, 3 folds, and without l-g-dcnn and fused"]
+
+    def none(): raise room.InputError("LightGBM cannot be loaded")
+    monkeypatch.setattr(room, "load_lightgbm", none)
+    assert "trees" not in contenders(True, note=told.append) and told[-1] == "without trees: LightGBM cannot be loaded"
+
+
+def test_beside_is_the_error_on_the_same_rows(rows):
+    formulas, y = rows
+    found = beside((formulas[:100], y[:100]), (formulas[100:], y[100:]))
+    assert found["mean"] == pytest.approx(np.abs(y[100:] - y[:100].mean()).mean()) and found["boosting"] < found["mean"]
+
+
+def test_the_command(rows, tmp_path):
+    pd.DataFrame({"formula": rows[0], "hf": rows[1]}).to_csv(tmp_path / "d.csv", index=False)
+    options = ("--model", "mean", "--model", "gradient-boosting", "--quick", "--out", tmp_path / "cv.csv", "--plot", tmp_path / "cv.png")
+    code, out, err = run("compare", tmp_path / "d.csv", "--target", "hf", "--unit", "eV/atom", *options)
+    assert code == 0 and "MAE (eV/atom)" in out and "inside 90%" in out and "gradient-boosting: MAE" in err, err
+    assert len(pd.read_csv(tmp_path / "cv.csv")) == 300 and (tmp_path / "cv.png").read_bytes()[:4] == b"\x89PNG"
+    assert "unknown model 'x'" in run("compare", tmp_path / "d.csv", "--target", "hf", "--model", "x")[2]
+    assert "say which column to learn with --target" in run("compare", tmp_path / "d.csv")[2]
+
+
+def test_training_says_what_it_took_and_how_good_that_is(rows, tmp_path):
+    pd.DataFrame({"formula": rows[0], "hf": rows[1]}).to_csv(tmp_path / "d.csv", index=False)
+    one = ("train", tmp_path / "d.csv", "--target", "hf", "--unit", "eV/atom", "--out", tmp_path / "m", "--quiet")
+    code, out, err = run(*one, "--epochs", "1")
+    assert code == 0 and "this is l-g-dcnn, the default, as no --architecture is named" in err and "`lgdcnn compare` finds out" in err
+    assert out.startswith("validation MAE ") and " eV/atom (mean " in out and "boosting " in out
+    assert "boosted trees have the lower error on these rows" in err
+    code, out, err = run(*one, "--architecture", "trees")
+    assert code == 0 and "(fused; mean " in out and "the default" not in err
+    from lgdcnn import load_model
+    assert load_model(tmp_path / "m").target_["unit"] == "eV/atom"
+    assert "leave --unit out" in run("train", "exp_formation_enthalpy", "--unit", "K", "--out", tmp_path / "n")[2]
+
+
+def test_an_ensemble_is_judged_as_one(rows, tmp_path, small_config, monkeypatch):
+    from lgdcnn import load_model
+    from lgdcnn.config import MODELS
+    monkeypatch.setitem(MODELS, "l-g-dcnn", small_config)
+    pd.DataFrame({"formula": rows[0], "hf": rows[1]}).to_csv(tmp_path / "d.csv", index=False)
+    code, out, _ = run("train", tmp_path / "d.csv", "--target", "hf", "--out", tmp_path / "m", "--quiet", "--epochs", "1", "--n-models", "3")
+    model = load_model(tmp_path / "m")
+    assert code == 0 and out.startswith(f"validation MAE {model.metrics_['mae']:.4g} (3 networks together; mean ")
+    assert model.metrics_["mae"] < np.mean([h[-1]["val_mae"] for h in model.history_])

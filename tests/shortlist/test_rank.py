@@ -1,0 +1,70 @@
+"A shortlist keeps bounds, the domain and distances; what it cannot do it says in a line."
+import io
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from lgdcnn import InputError
+from lgdcnn.cli import main
+from lgdcnn.shortlist.rank import bounded, chance, is_neutral, rank
+
+TABLE = """formula,prediction,std,lower,upper,outside
+NaCl,5,1,3,7,False
+Na2Cl2,5,1,3,7,False
+NaCl2,6,1,4,8,False
+CaO,4,0.1,3.8,4.2,False
+XeF2,9,1,7,11,True
+LiF,-1,2,-5,3,False
+"""
+
+
+def run(*args):
+    r = CliRunner().invoke(main, [str(a) for a in args])
+    return r.exit_code, r.stdout, r.stderr
+
+
+@pytest.fixture
+def predicted(tmp_path):
+    (tmp_path / "p.csv").write_text(TABLE)
+    return tmp_path / "p.csv"
+
+
+@pytest.mark.parametrize("args, first", [((), ["NaCl2", "NaCl", "CaO"]), (("--neutral",), ["NaCl", "CaO", "LiF"]), (("--outside",), ["XeF2", "NaCl2", "NaCl"]),
+                                         (("--lowest",), ["LiF", "CaO", "NaCl"]), (("--by", "chance", "--above", 3.5, "--below", 4.5), ["CaO", "NaCl", "NaCl2"])])
+def test_the_command_ranks_as_it_is_told(args, first, predicted):
+    code, out, err = run("rank", predicted, "--n", 3, "--format", "csv", *args)
+    assert code == 0 and pd.read_csv(io.StringIO(out))["formula"].tolist() == first, err
+
+
+def test_no_interval_ends_below_a_physical_bound(predicted):
+    code, out, _ = run("rank", predicted, "--min", 0, "--format", "csv")
+    found = pd.read_csv(io.StringIO(out))
+    assert code == 0 and (found[["prediction", "lower", "upper"]] >= 0).all().all() and found["formula"].iloc[-1] == "LiF"
+    assert bounded(pd.DataFrame({"prediction": [1.0]}), log=True)["prediction"][0] == 10
+
+
+def test_no_composition_stands_twice():
+    table = pd.read_csv(io.StringIO(TABLE))
+    assert rank(table, apart=0)["formula"].tolist().count("Na2Cl2") == 0 and len(rank(table, apart=1000)) == 1
+    assert rank(table.set_index(pd.Index(list("abcdef"))), 1).index.tolist() == ["c"]
+
+
+def test_limits_of_logarithms_are_given_as_values():
+    table = pd.DataFrame({"formula": ["NaCl", "CaO"], "prediction": [2.0, 3.0], "std": [0.1, 0.1]})
+    found = rank(table, by="chance", above=500, log=True, apart=0)
+    assert found["formula"].tolist() == ["CaO", "NaCl"] and found["prediction"].tolist() == [1000, 100]
+    assert found["chance"].iloc[0] == pytest.approx(chance(table["prediction"].to_numpy()[1:], table["std"].to_numpy()[1:], 2.69897000433)[0])
+
+
+def test_messages(predicted, tmp_path):
+    (tmp_path / "bare.csv").write_text("formula,prediction\nNaCl,1\nCaO,2\n")
+    assert "predict with --check TRAIN.csv" in run("rank", tmp_path / "bare.csv")[2]
+    assert "only 2 of 2 candidates are left" in run("rank", tmp_path / "bare.csv")[2]
+    assert run("rank", tmp_path / "bare.csv", "--by", "bound")[0] == 2
+    assert "needs the column 'lower': predict with intervals" in run("rank", tmp_path / "bare.csv", "--by", "bound")[2]
+    assert "a chance needs a limit" in run("rank", predicted, "--by", "chance")[2]
+    (tmp_path / "out.csv").write_text("formula,prediction,outside\nXeF2,1,True\n")
+    assert "no candidate is left" in run("rank", tmp_path / "out.csv")[2]
+    with pytest.raises(InputError, match="no column 'prediction'"): rank(pd.DataFrame({"formula": ["NaCl"]}))
+    assert not is_neutral("NaCl2") and is_neutral("Fe3O4")
