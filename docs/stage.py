@@ -11,8 +11,9 @@ from urllib.parse import urlsplit
 SHELVES = {"tutorials": "Tutorials", "benchmarks": "Benchmarks"}  # folders of notebooks that are a list, not a book
 CHAPTERS = {"ground": "Ground", "data": "Data", "networks": "Networks", "training": "Training", "trust": "Trust",
             "estimators": "Estimators", "fusion": "Fusion", "properties": "Properties", "cecv": "CECV",
-            "benchmark": "Benchmark", "comparison": "Comparison", "studies": "Studies", "plots": "Plots",
-            "shortlist": "Shortlist", "screening": "Screening", "cli": "Command line"}
+            "benchmark": "Benchmark", "comparison": "Comparison", "studies": "Studies", "design": "Design",
+            "plots": "Plots", "shortlist": "Shortlist", "screening": "Screening",
+            "cli": "Command line"}
 WHOLE = ("estimators.regressor", "estimators.classifier", "fusion.fused")  # classes that inherit what readers look for
 LINK = re.compile(r'(?P<text>\[[^\]\[]*\])\((?P<a>[^)\s]+)\)|src="(?P<b>[^"]+)"')
 

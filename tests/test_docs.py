@@ -58,7 +58,7 @@ def test_nothing_is_fetched(site):
 
 
 def test_what_is_for_nbdev_alone_is_not_shown(site):
-    text = (site / "13_plots/09_figures.html").read_text()
+    text = (site / "14_plots/09_figures.html").read_text()
     assert "nbdev_export" not in text and "default_exp" not in text and "#| export" not in text
 
 
