@@ -64,7 +64,7 @@ def _draw(measured, predicted, intervals, name: str | None, unit: str):  # matpl
     "Draw a parity plot, or the predictions in order if nothing was measured."
     import numpy as np
 
-    from lgdcnn.plots.style import parity, with_unit
+    from lgdcnn.plots.style import parity
     if measured is None:
         ax = _ranked(predicted, intervals)
         ax.set_ylabel(f"prediction ({unit})" if unit not in ("", "1") else "prediction")
