@@ -37,7 +37,8 @@ def model_facts(path: str | Path) -> dict[str, str]:  # what, in words
     target, elements = facts["target"], facts.get("elements")
     unit, held = f" {target['unit']}" if target.get("unit") else "", len(tensors.get("scores", ()))
     said = {"model": _kind(facts), "target": ", ".join(target.get("names") or [target.get("name") or "not named"]),
-            "unit": target.get("unit") or "not said", "rows trained on": f"{facts['n_train']:,}", "rows held out": f"{held:,}"}
+            "unit": target.get("unit") or "not said",
+            "rows trained on": f"{facts['n_train']:,}", "rows held out": f"{held:,}"}
     if elements: said["elements"] = f"{len(elements)}: " + " ".join(SYMBOLS[z] for z in elements)
     if facts.get("smallest_fraction"): said["smallest fraction"] = f"{facts['smallest_fraction']:.3g}"
     said |= _errors(facts, unit)
