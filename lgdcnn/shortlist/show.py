@@ -43,7 +43,8 @@ def model_facts(path: str | Path) -> dict[str, str]:  # what, in words
     if facts.get("smallest_fraction"): said["smallest fraction"] = f"{facts['smallest_fraction']:.3g}"
     said |= _errors(facts, unit)
     said["intervals"] = f"calibrated on {held} rows, coverage up to {most_coverage(held):.0%}" if held else "none"
-    return said | {"written by": f"lgdcnn {facts.get('lgdcnn', '?')}, torch {facts.get('torch', '?')}, format {facts['format']}"}
+    versions = ", ".join(f"{name} {facts.get(name, '?')}" for name in ("lgdcnn", "torch", "format"))
+    return said | {"written by": versions}
 
 # %% ../../nbs/15_shortlist/04_show.ipynb #ee7dd9ab
 def explain(model: object,  # a fitted regressor of one number
