@@ -149,7 +149,7 @@ def by_dask(work: Work, tasks: Iterable,
         with contextlib.suppress(Exception): client.cancel(list(running))
         client.close()
 
-# %% ../../nbs/16_cluster/01_engines.ipynb #70f62f07
+# %% ../../nbs/16_cluster/01_engines.ipynb #9f49dfc4
 AGAIN = 2  # times that a job that died is sent again
 
 def slurm_executor(folder: str | Path,  # of scripts and logs, seen by all machines
@@ -187,6 +187,7 @@ def by_slurm(work: Work, tasks: Iterable,
     finally:
         for job in jobs: job.cancel()
 
+# %% ../../nbs/16_cluster/01_engines.ipynb #de6c4c70
 def _died(job: "Job", died: dict[str, int], name: str) -> bool:
     "Tell whether a job ended without an answer; raises `InputError` for the last time, or an error of the work."
     from submitit.core.utils import FailedJobError

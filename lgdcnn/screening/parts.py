@@ -26,7 +26,7 @@ from .models import Named
 from .space import Enumeration
 from .template import Template
 
-# %% ../../nbs/17_screening/07_parts.ipynb #571afb0f
+# %% ../../nbs/17_screening/07_parts.ipynb #1a6e1042
 @dataclass(frozen=True)
 class Table:
     "Take candidates from a table of formulas."
@@ -36,6 +36,7 @@ class Table:
 
 Source = Enumeration | Template | Table
 
+# %% ../../nbs/17_screening/07_parts.ipynb #e1161205
 @dataclass(frozen=True)
 class Question:
     "Say all that the parts of an answer depend on."

@@ -49,7 +49,7 @@ def in_words(question: Question, outcome: Outcome) -> str:
         lines.append(f"{steps or 'no candidates'}; asked: {', '.join(dict.fromkeys(n.what for n in names))}")
     return "\n".join(lines)
 
-# %% ../../nbs/17_screening/09_report.ipynb #4183872a
+# %% ../../nbs/17_screening/09_report.ipynb #2c2808c4
 def extent(question: Question, folder: Path, n_parts: int, column: str) -> tuple[float, float] | None:  # None: no values
     "Find the least and the highest value of a column."
     low, high = np.inf, -np.inf
@@ -69,6 +69,7 @@ def histogram(question: Question, folder: str | Path, outcome: Outcome, columns:
         counts = counts + np.histogramdd(np.stack([part[c] for c in columns], axis=1), edges)[0]
     return counts, edges
 
+# %% ../../nbs/17_screening/09_report.ipynb #6ed07980
 def plot_screening(question: Question, folder: str | Path, outcome: Outcome, table: "pd.DataFrame",  # of `short_list`
                    ax: "Axes | None" = None) -> "Axes":
     "Draw where the short list lies among all candidates."
