@@ -178,6 +178,9 @@ class _Guard:
         if check == "model" and self.elements is None:
             raise InputError("this model file does not say which elements it was trained on: "
                              "give the table, --check TRAIN.csv")
+        if check == "model" and len(model.formulas_ or ()) > 1:  # files of older versions, and very long lists, do not say
+            from lgdcnn.trust.applicability import domain_of
+            self.guard, self.columns = domain_of(model), self.columns + ["distance", "nearest", "outside", "reason"]
         if check in (None, "model"): return
         from lgdcnn.trust.applicability import Applicability
         from lgdcnn.data.reading import TableReader, source_of
@@ -197,8 +200,9 @@ class _Guard:
             hits = [f"{f} ({' '.join(u)})" for f, u in zip(formulas, lists) if u]
             if hits: self.first.setdefault(kind, hits[0])
             self.strange[kind] = self.strange.get(kind, 0) + len(hits)
-        if self.guard: return table.join(self.guard.check(formulas)[self.columns])
-        return table.assign(**{c: [" ".join(u) for u in found[c]] for c in self.columns})
+        table = table.assign(**{c: [" ".join(u) for u in found[c]] for c in self.columns if c in found})
+        if not self.guard: return table
+        return table.join(self.guard.check(formulas)[[c for c in self.columns if c not in found]])
 
     def tell(self) -> None:
         "Say on stderr how many formulas have unknown elements, or traces, unless a column tells."
@@ -226,7 +230,7 @@ class _Guard:
 @click.option("--excel-safe", is_flag=True, help="In a CSV, put ' before text that a spreadsheet would run as a formula.")
 @click.option("--chunk", default=20_000, show_default=True, help="Rows of the table to hold in memory at a time.")
 @click.option("--check", metavar="TABLE",
-              help="Tell what is far from this table of training formulas; or 'model': its elements, and traces.")
+              help="Tell what is far from this table of training formulas; or 'model': from those that the model names.")
 @click.option("--raw-std", is_flag=True, help="Also a column of the networks' own standard deviation, not calibrated.")
 @click.option("--device", default="auto", show_default=True)
 @click.option("--quiet", is_flag=True, help="No progress on stderr.")
