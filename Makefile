@@ -71,8 +71,11 @@ readme: install
 	| awk '/^```$$/ && !inside { print "```python"; inside = 1; next } /^```/ { inside = !inside } { print }' \
 	| cat -s > $(README)
 
+# The clone is the root, so that pages find pictures and each other; lab/ holds how notebooks are saved. LAB takes further options.
+lab: export JUPYTER_CONFIG_PATH := $(CURDIR)/lab
+lab: export OUTPUTS ?=
 lab: install
-	$(BIN)/jupyter lab nbs/index.ipynb
+	$(BIN)/python -m jupyterlab --ServerApp.root_dir='$(CURDIR)' $(LAB) nbs/index.ipynb
 
 clean:
 	rm -rf .venv _docs _proc docs/_build build dist lgdcnn-demo

@@ -1,4 +1,4 @@
-"A reader's way: JupyterLab in a real browser opens a figure notebook, runs it from top to bottom, and shows its figure."
+"A reader's way: JupyterLab in a real browser opens a figure notebook and runs it; `make lab` opens the first page, and git sees no change."
 import json
 import os
 import shutil
@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -31,9 +32,9 @@ def clone(root, tmp_path):
     return tmp_path / "clone"
 
 
-@pytest.fixture
-def lab(root, clone, tmp_path):
-    "The address of a JupyterLab of its own that serves the clone."
+@contextmanager
+def serving(command, root, tmp_path, cwd=None):
+    "Run a JupyterLab of its own; `command` makes the command of its options. Gives its address."
     pytest.importorskip("jupyterlab")
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
@@ -42,17 +43,39 @@ def lab(root, clone, tmp_path):
            ("JUPYTER_CONFIG", "JUPYTER_DATA", "JUPYTER_RUNTIME", "JUPYTERLAB_SETTINGS", "JUPYTERLAB_WORKSPACES")}
     path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
     bare = {k: v for k, v in os.environ.items() if k != "MPLBACKEND"}  # a backend of its own shows no picture
+    options = ["--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", "--IdentityProvider.token=", "--ServerApp.password="]
     with (tmp_path / "lab.log").open("w") as log:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}",
-             "--IdentityProvider.token=", "--ServerApp.password=", f"--ServerApp.root_dir={clone}"],
-            env={**bare, **own, "PYTHONPATH": path}, stdout=log, stderr=log)
+        server = subprocess.Popen(command(options), env={**bare, **own, "PYTHONPATH": path}, stdout=log, stderr=log, cwd=cwd)
     try:
         wait(lambda: answers(f"http://127.0.0.1:{port}/api"), 60, lambda: (tmp_path / "lab.log").read_text()[-2000:])
-        yield f"http://127.0.0.1:{port}/lab/tree/{NOTEBOOK}"
+        yield f"http://127.0.0.1:{port}"
     finally:
         server.terminate()
         server.wait(20)
+
+
+@pytest.fixture
+def lab(root, clone, tmp_path):
+    "The address of a figure notebook in a JupyterLab that serves the clone."
+    command = lambda options: [sys.executable, "-m", "jupyterlab", *options, f"--ServerApp.root_dir={clone}"]
+    with serving(command, root, tmp_path) as url: yield f"{url}/lab/tree/{NOTEBOOK}"
+
+
+@pytest.fixture
+def repository(root, tmp_path):
+    "A repository with all notebooks, in which git sees no change."
+    there = tmp_path / "repository"
+    shutil.copytree(root / "nbs", there / "nbs", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+    shutil.copytree(root / "lab", there / "lab")
+    (there / "paper_figures").mkdir()
+    for name in ("Makefile", "pyproject.toml", "settings.ini", ".gitignore", "paper_figures/fig01_parity.png"): shutil.copy(root / name, there / name)
+    for command in (["init", "-q"], ["add", "-A"], ["-c", "user.name=x", "-c", "user.email=x@x.invalid", "commit", "-qm", "x"]): git(there, *command)
+    return there
+
+
+def git(folder, *command):
+    alone = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
+    return subprocess.run(["git", *command], cwd=folder, env=alone, check=True, capture_output=True, text=True).stdout
 
 
 @pytest.fixture
@@ -131,3 +154,19 @@ def executed(path: Path):
     "The code cells of a saved notebook; nothing while some have not run."
     cells = [c for c in json.loads(path.read_text(encoding="utf-8") or '{"cells": []}')["cells"] if c["cell_type"] == "code"]
     return cells if cells and all(c["execution_count"] for c in cells) else None
+
+
+def test_make_lab_opens_the_first_page_with_its_picture_and_leaves_git_clean(root, repository, browser, tmp_path):
+    command = lambda options: ["make", "-s", "lab", f"BIN={Path(sys.executable).parent}", f"LAB={' '.join(options)}"]
+    with serving(command, root, tmp_path, repository) as url:
+        browser.get(f"{url}/lab/tree/nbs/index.ipynb")
+        picture = "return [...document.querySelectorAll('.jp-Notebook img')].map(i => [i.complete, i.naturalWidth])"
+        pictures = wait(lambda: (p := browser.execute_script(picture)) and all(done for done, _ in p) and p, 60)
+        assert all(width > 300 for _, width in pictures), "a broken picture"
+        book, before = repository / "nbs/index.ipynb", (repository / "nbs/index.ipynb").stat().st_mtime_ns
+        unsaved = "return !!document.querySelector('.lm-DockPanel-tabBar .jp-mod-dirty')"
+        wait(lambda: browser.execute_script(unsaved), 60)  # JupyterLab notes which kernel it found
+        click(browser, ".lm-MenuBar-itemLabel", "File")
+        click(browser, "li[data-command='docmanager:save']")
+        wait(lambda: book.stat().st_mtime_ns > before, 60)
+        assert git(repository, "status", "--porcelain") == ""

@@ -86,7 +86,6 @@ class Question:
         if lines is not None: self.reader.lines = lines[found.good]
         if not len(self.part): self.step()
 
-
     def inputs(self, names: tuple[str, ...]) -> "list[str] | pd.DataFrame":  # a list, or a DataFrame
         "Take from the part at hand what a model reads."
         import pandas as pd
@@ -104,6 +103,7 @@ class Question:
             places = self.reader and self.reader.places
             raise e.placed(self.done, (lambda row: places(row - self.done)) if places else None) from None
 
+# %% ../../nbs/17_cli/06_predict.ipynb #5fe2c657
 @contextmanager
 def writing(out: Path | None) -> Iterator[Callable[[str], object]]:
     "Yield a function that writes text to stdout, or to a file that is there only when all is written."
@@ -176,20 +176,18 @@ class _Guard:
         self.guard, self.columns = None, ["unknown_elements", "trace_elements"] if check == "model" else []
         if self.smallest is None: self.columns = self.columns[:1]  # files of older versions do not say
         if check == "model" and self.elements is None:
-            raise InputError("this model file does not say which elements it was trained on: "
-                             "give the table, --check TRAIN.csv")
-        if check == "model" and len(model.formulas_ or ()) > 1:  # files of older versions, and very long lists, do not say
-            from lgdcnn.trust.applicability import domain_of
-            self.guard, self.columns = domain_of(model), self.columns + ["distance", "nearest", "outside", "reason"]
+            raise InputError("this model does not say which elements it was trained on: give the table, --check TRAIN.csv")
+        from lgdcnn.trust.applicability import Applicability, domain_of
+        far = ["distance", "nearest", "outside", "reason"]
+        if check == "model" and len(model.formulas_ or ()) > 1: self.guard = domain_of(model)  # old files do not say
+        if self.guard: self.columns += far
         if check in (None, "model"): return
-        from lgdcnn.trust.applicability import Applicability
         from lgdcnn.data.reading import TableReader, source_of
         from lgdcnn.data.tables import column, formula_column
-        reader = TableReader(source_of(check))
-        table = reader.table()
+        table = (reader := TableReader(source_of(check))).table()
         name = formula if formula in table else formula_column(table.columns)[0]
         with naming_lines(reader.places): self.guard = Applicability().fit(column(table, name, "formula column").tolist())
-        self.columns = ["distance", "nearest", "outside", "reason"]
+        self.columns = far
 
     def join(self, table, formulas: list[str], compositions):  # the table with further columns
         "Look at a part of the rows."

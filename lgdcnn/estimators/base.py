@@ -24,7 +24,7 @@ from ..composition import Compositions
 from ..config import MODELS, PROTOCOLS, InputError, ModelConfig, TrainConfig, as_config, choose
 from ..training.device import resolve_device, resolve_precision
 from .extra import ExtraColumns, check_names, read_inputs, row_keys, with_extra
-from .files import fingerprint, read_elements, read_formulas, read_fraction, read_model, restore, write_model
+from .files import fingerprint, read_elements, read_fraction, read_model, restore, write_model
 from .heldout import hold_out, warn_of_conflicts
 from ..networks.layers import CompositionTensors
 from ..training.losses import LOSSES
@@ -33,7 +33,7 @@ from ..networks.start import PRETRAINED, ShippedStart, check_same_architecture, 
 from ..data.tables import TraceWarning, check_weights, smallest_fraction, warn_of_traces
 from ..training.trained import as_rows, element_vectors, layer_outputs, network_answers
 from ..training.loop import Rows, fit_network
-from ..trust.applicability import remembered
+from ..trust.applicability import read_formulas, remembered
 
 # %% ../../nbs/06_estimators/05_base.ipynb #97bcd897
 class NotTrainedError(InputError, NotFittedError):
@@ -155,8 +155,6 @@ class EstimatorAnswers(EstimatorRows):
         return found[layer], mask
 
 # %% ../../nbs/06_estimators/05_base.ipynb #ffd69dcb
-_NO_EXTRA = {"names": (), "mean": (), "std": ()}
-
 class EstimatorFiles(EstimatorAnswers):
     "Write trained networks to one file, and read it."
     def _facts(self) -> dict:
@@ -167,8 +165,8 @@ class EstimatorFiles(EstimatorAnswers):
                  "target_mean": plain(self.target_mean_), "target_std": plain(self.target_std_), "target": self.target_,
                  "n_train": self.n_train_, "fingerprint": self.fingerprint_, "validation": self.metrics_,
                  "seed": int(self.seed), "history": self.history_, "classes": plain(getattr(self, "classes_", None)),
-                 "elements": self.elements_, "smallest_fraction": self.smallest_fraction_, "formulas": self.formulas_}
-        return facts | ({"extra": self.extra_.to_dict()} if self.extra_.names else {})
+                 "elements": self.elements_, "smallest_fraction": self.smallest_fraction_}
+        return facts | {"formulas": self.formulas_} | ({"extra": self.extra_.to_dict()} if self.extra_.names else {})
 
     def save(self, path: str | Path) -> Path:
         "Write the trained networks to one file; raises `InputError` if there can be none."
@@ -179,11 +177,13 @@ class EstimatorFiles(EstimatorAnswers):
     def _from_facts(cls, facts: dict, tensors: dict, device: str) -> Self:
         "Build a trained estimator from what a file holds."
         model = ModelConfig.from_dict(facts["model"])
-        base, extra = model.replace(n_targets=1, n_extra=0), ExtraColumns.from_dict(facts.get("extra") or _NO_EXTRA)
+        base = model.replace(n_targets=1, n_extra=0)
+        extra = ExtraColumns.from_dict(facts.get("extra") or {"names": (), "mean": (), "std": ()})
         self = cls(model.name if MODELS.get(model.name) == base else base, TrainConfig.from_dict(facts["train"]),
                    n_models=facts["n_models"], seed=facts["seed"], device=device, extra=extra.names)
         self.extra_, self.elements_ = extra, read_elements(facts.get("elements"))
-        self.smallest_fraction_, self.formulas_ = read_fraction(facts.get("smallest_fraction")), read_formulas(facts.get("formulas"))
+        self.smallest_fraction_ = read_fraction(facts.get("smallest_fraction"))
+        self.formulas_ = read_formulas(facts.get("formulas"))
         self.config_, self.train_config_, self.device_ = model, self._configs()[1], resolve_device(device)
         number = lambda v: np.asarray(v, dtype=float) if isinstance(v, list) else v
         self.target_mean_, self.target_std_ = number(facts["target_mean"]), number(facts["target_std"])

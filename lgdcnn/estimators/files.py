@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FORMAT', 'JOINED', 'JOINED_FORMAT', 'fingerprint', 'summed', 'weights_of', 'write_model', 'check_scores',
            'check_network', 'checked_tensors', 'refusing', 'read_checked', 'read_model', 'model_kind', 'restore',
-           'read_elements', 'read_fraction', 'read_formulas']
+           'read_elements', 'read_fraction']
 
 # %% ../../nbs/06_estimators/04_files.ipynb #c41342c8
 import hashlib
@@ -214,6 +214,7 @@ def checked_tensors(facts: dict, tensors: dict) -> dict:
     _check_weights(tensors)
     return {**tensors, "scores": scores}
 
+# %% ../../nbs/06_estimators/04_files.ipynb #46d3eea7
 @contextmanager
 def refusing(path: Path) -> Iterator[None]:
     "Turn whatever is wrong with a file into an `InputError` of one line."
@@ -286,8 +287,3 @@ def read_fraction(value: object) -> float | None:  # None likewise
     "Check the smallest fraction that a file says was trained on."
     if value is None or type(value) in (int, float) and 0 < value <= 1: return value
     raise InputError(f"its smallest trained fraction is not possible: {str(value)[:40]}")
-
-def read_formulas(found: object) -> list[str] | None:  # None likewise, and where they were too many to be kept
-    "Check the formulas that a file says were trained on."
-    if found is None or isinstance(found, list) and all(type(f) is str and 0 < len(f) < 1000 for f in found): return found
-    raise InputError(f"its list of trained formulas is not possible: {str(found)[:40]}")

@@ -134,7 +134,7 @@ class Ranking:
              coverage: float = 0.9,  # of the intervals
              **options: object,  # of `lgdcnn.shortlist.rank.rank`, like by="bound", lowest=True, minimum=0
             ) -> "pd.DataFrame":  # rank, formula, prediction, std, lower, upper, distance, nearest; indexed as the question
-        "Predict, leave out what is outside the domain, and return the best; raises `InputError` for options that do not fit."
+        "Predict, leave out what is outside the domain, and return the best; raises `InputError` for impossible options."
         from lgdcnn.shortlist.rank import candidates, rank  # a later chapter, which nobody needs to know for predicting
         return rank(candidates(self, formulas, coverage), n, **options)
 

@@ -21,11 +21,11 @@ from sklearn.utils import Tags
 from ..composition import Compositions
 from ..config import InputError, check_output
 from ..data.tables import check_weights, smallest_fraction, warn_of_traces
-from ..trust.applicability import remembered
+from ..trust.applicability import read_formulas, remembered
 from ..training.device import resolve_device, resolve_precision
 from ..estimators.extra import ExtraColumns, read_inputs, row_keys
 from ..estimators.heldout import hold_out, warn_of_conflicts
-from ..estimators.files import check_scores, fingerprint, read_elements, read_formulas, read_fraction, refusing
+from ..estimators.files import check_scores, fingerprint, read_elements, read_fraction, refusing
 from ..estimators.base import NotTrainedError
 from ..estimators.trees import load_lightgbm
 from .joined import read_joined, write_joined

@@ -114,14 +114,16 @@ def candidates(model: object,  # a trained regressor of one number
                formulas: object,  # what `predict` takes
                coverage: float = 0.9) -> pd.DataFrame:  # what `rank` reads; indexed as the question
     "Predict with intervals, where enough rows were held out, and with the domain, where the model knows it."
-    if model.target_.get("names"): raise InputError("a model of several targets has no order: train one for each, and rank by that")
+    if model.target_.get("names"):
+        raise InputError("a model of several targets has no order: train one for each, and rank by that")
     texts = check_formulas(formulas["formula"] if hasattr(formulas, "columns") and "formula" in formulas else formulas)
     mean, raw = model.predict(formulas, raw_std=True)
     table = pd.DataFrame({"formula": texts, "prediction": mean, "std": raw * model.std_factor_[0]})
     try: half = raw * model.interval_multiple(coverage)[0]
     except InputError: half = None  # ranking by bounds will say so
     if half is not None: table = table.assign(lower=mean - half, upper=mean + half)
-    if len(getattr(model, "formulas_", None) or ()) > 1: table = table.join(domain_of(model).check(texts).drop(columns="formula"))
+    if len(getattr(model, "formulas_", None) or ()) > 1:
+        table = table.join(domain_of(model).check(texts).drop(columns="formula"))
     elif model.elements_:
         table["unknown_elements"] = [" ".join(u) for u in unknown_elements(texts, model.elements_)]
     return table.set_axis(formulas.index) if hasattr(formulas, "iloc") else table

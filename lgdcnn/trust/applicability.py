@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PETTIFOR', 'METRICS', 'CAPS', 'unknown_elements', 'trace_elements', 'Applicability', 'short_formulas', 'remembered',
-           'domain_of', 'by_distance']
+           'read_formulas', 'domain_of', 'by_distance']
 
 # %% ../../nbs/05_trust/03_applicability.ipynb #76b8cfc8
 from collections.abc import Callable, Iterator
@@ -73,6 +73,7 @@ def _reason(distance: float, unknown: list[str], traces: list[str], threshold: f
 # %% ../../nbs/05_trust/03_applicability.ipynb #c583ad03
 _BLOCK = 20_000  # queries laid out at a time: 16 MB
 
+# %% ../../nbs/05_trust/03_applicability.ipynb #179a8a12
 class Applicability:
     "Remember training compositions and tell how far others are from them, and which are outside."
     def __init__(self, metric: str = "mover",  # a key of `METRICS`
@@ -177,11 +178,16 @@ def remembered(c: Compositions) -> list[str] | None:  # None if they are too man
     found = short_formulas(c)
     return found if sum(map(len, found)) < _LETTERS else None
 
+def read_formulas(found: object) -> list[str] | None:  # None in files of older versions, and where they were too many
+    "Check the formulas that a file says were trained on."
+    if found is None or isinstance(found, list) and all(type(f) is str and 0 < len(f) < 1000 for f in found): return found
+    raise InputError(f"its list of trained formulas is not possible: {str(found)[:40]}")
+
 def domain_of(model: object,  # a trained estimator
               **options: object) -> Applicability:  # as for `Applicability`
     "Return the domain of a model; raises `InputError` where it does not know what it was trained on."
     known = getattr(model, "formulas_", None)
-    if not known: raise InputError("this model does not say which formulas it was trained on: give the table, --check TRAIN.csv")
+    if not known: raise InputError("this model does not say what it was trained on: give the table, --check TRAIN.csv")
     return Applicability(**options).fit(known)
 
 # %% ../../nbs/05_trust/03_applicability.ipynb #3649c325
