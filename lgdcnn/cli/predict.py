@@ -86,7 +86,6 @@ class Question:
         if lines is not None: self.reader.lines = lines[found.good]
         if not len(self.part): self.step()
 
-
     def inputs(self, names: tuple[str, ...]) -> "list[str] | pd.DataFrame":  # a list, or a DataFrame
         "Take from the part at hand what a model reads."
         import pandas as pd
@@ -177,17 +176,18 @@ class _Guard:
         self.guard, self.columns = None, ["unknown_elements", "trace_elements"] if check == "model" else []
         if self.smallest is None: self.columns = self.columns[:1]  # files of older versions do not say
         if check == "model" and self.elements is None:
-            raise InputError("this model file does not say which elements it was trained on: "
-                             "give the table, --check TRAIN.csv")
+            raise InputError("this model does not say which elements it was trained on: give the table, --check TRAIN.csv")
+        from lgdcnn.trust.applicability import Applicability, domain_of
+        far = ["distance", "nearest", "outside", "reason"]
+        if check == "model" and len(model.formulas_ or ()) > 1: self.guard = domain_of(model)  # old files do not say
+        if self.guard: self.columns += far
         if check in (None, "model"): return
-        from lgdcnn.trust.applicability import Applicability
         from lgdcnn.data.reading import TableReader, source_of
         from lgdcnn.data.tables import column, formula_column
-        reader = TableReader(source_of(check))
-        table = reader.table()
+        table = (reader := TableReader(source_of(check))).table()
         name = formula if formula in table else formula_column(table.columns)[0]
         with naming_lines(reader.places): self.guard = Applicability().fit(column(table, name, "formula column").tolist())
-        self.columns = ["distance", "nearest", "outside", "reason"]
+        self.columns = far
 
     def join(self, table, formulas: list[str], compositions):  # the table with further columns
         "Look at a part of the rows."
@@ -198,8 +198,9 @@ class _Guard:
             hits = [f"{f} ({' '.join(u)})" for f, u in zip(formulas, lists) if u]
             if hits: self.first.setdefault(kind, hits[0])
             self.strange[kind] = self.strange.get(kind, 0) + len(hits)
-        if self.guard: return table.join(self.guard.check(formulas)[self.columns])
-        return table.assign(**{c: [" ".join(u) for u in found[c]] for c in self.columns})
+        table = table.assign(**{c: [" ".join(u) for u in found[c]] for c in self.columns if c in found})
+        if not self.guard: return table
+        return table.join(self.guard.check(formulas)[[c for c in self.columns if c not in found]])
 
     def tell(self) -> None:
         "Say on stderr how many formulas have unknown elements, or traces, unless a column tells."
@@ -227,7 +228,7 @@ class _Guard:
 @click.option("--excel-safe", is_flag=True, help="In a CSV, put ' before text that a spreadsheet would run as a formula.")
 @click.option("--chunk", default=20_000, show_default=True, help="Rows of the table to hold in memory at a time.")
 @click.option("--check", metavar="TABLE",
-              help="Tell what is far from this table of training formulas; or 'model': its elements, and traces.")
+              help="Tell what is far from this table of training formulas; or 'model': from those that the model names.")
 @click.option("--raw-std", is_flag=True, help="Also a column of the networks' own standard deviation, not calibrated.")
 @click.option("--device", default="auto", show_default=True)
 @click.option("--quiet", is_flag=True, help="No progress on stderr.")
