@@ -67,6 +67,7 @@ def worker_pids(address):
     finally: client.close()
 
 
+@pytest.mark.slow
 @needs_dask
 def test_two_dask_workers_one_killed_in_the_middle_screen_as_one_process(cluster, tmp_path):
     "The same parts, byte for byte, and the same top 100."

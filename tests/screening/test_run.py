@@ -212,6 +212,7 @@ def alive(pid):
     except OSError: return False
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 def test_killed_with_its_workers_and_run_again(titanates, tmp_path):
     "The command is killed; its workers leave too; run again, it finishes with the bytes of one process."
