@@ -65,6 +65,8 @@ def merged(config: ModelConfig, x: Tensor,  # (T, d) rows that leave the last st
     return nn.functional.max_pool1d(x, k, 1, k // 2) if config.pool_slides else nn.functional.max_pool1d(x, k)
 
 # %% ../../nbs/03_networks/05_models.ipynb #2686abdc
+_REMEDY = "load the module that defines it (in a shell: --load FILE)"
+
 class CompositionNetwork(nn.Module):
     "Chain embedder, stages and head as a `ModelConfig` says."
     def __init__(self, config: ModelConfig):
@@ -76,7 +78,7 @@ class CompositionNetwork(nn.Module):
         self.stages, width = nn.ModuleDict(), config.d_model
         for name in config.stages:
             kind = name.partition(":")[0]
-            if name not in self.stages: self.stages[name] = choose(kind, STAGES, "stage")(width, config)
+            if name not in self.stages: self.stages[name] = choose(kind, STAGES, "stage", _REMEDY)(width, config)
             width = self.stages[name].d_out
         self.layer_names = yielded_names(config, self.stages)
         check_merge(config, width)
