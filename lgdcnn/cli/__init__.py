@@ -52,6 +52,7 @@ def _parse_once(command: click.Command, ctx, args: list) -> list:
             raise click.UsageError(f"{option.opts[-1]} is given twice, and counts once", ctx)
     return command.plain_parse(ctx, args)
 
+# %% ../../nbs/17_cli/02_main.ipynb #f0272693
 class _Commands(click.Group):
     "Load commands on first use, and turn errors into one line."
     lazy = {"train": "lgdcnn.cli.train:train", "datasets": "lgdcnn.cli.datasets:datasets", "cecv": "lgdcnn.cli.cecv:command",
@@ -145,6 +146,7 @@ def in_file(path: str | Path) -> Iterator[Path]:  # a path that can be opened mo
         (Path(folder) / "standard input").write_bytes(click.get_binary_stream("stdin").read())
         yield Path(folder) / "standard input"
 
+# %% ../../nbs/17_cli/02_main.ipynb #a4c08b7a
 @contextmanager
 def naming_lines(places: Callable[[int], int] | None,  # from row to line
                 ) -> Iterator[None]:

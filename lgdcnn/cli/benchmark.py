@@ -149,6 +149,7 @@ def _chosen(records: list[dict], dataset: tuple, model: tuple) -> list[dict]:
     def fits(value, globs): return not globs or any(fnmatchcase(value, g) for g in globs)
     return [r for r in records if fits(r["dataset"], dataset) and fits(r["model"], model)]
 
+# %% ../../nbs/17_cli/05_benchmark.ipynb #6bee8cb5
 _pack = click.option("--pack", type=click.Path(path_type=Path), help="Data from a pack instead of the cache.")
 
 @benchmark.command()
@@ -186,6 +187,7 @@ def table(dataset: tuple[str, ...], model: tuple[str, ...], against: str | None,
     records = with_empty(records, rows)
     click.echo(render(_chosen(records + (averaged(store, load) if averages else []), dataset, model), form))
 
+# %% ../../nbs/17_cli/05_benchmark.ipynb #d5488d2b
 @benchmark.command()
 @click.argument("name")
 @click.option("--model", default="l-g-dcnn", show_default=True)

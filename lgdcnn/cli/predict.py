@@ -104,6 +104,7 @@ class Question:
             places = self.reader and self.reader.places
             raise e.placed(self.done, (lambda row: places(row - self.done)) if places else None) from None
 
+# %% ../../nbs/17_cli/06_predict.ipynb #5fe2c657
 @contextmanager
 def writing(out: Path | None) -> Iterator[Callable[[str], object]]:
     "Yield a function that writes text to stdout, or to a file that is there only when all is written."

@@ -61,6 +61,7 @@ def board_text(table: "pd.DataFrame", unit: str) -> str:
     lines.columns = ["model", f"MAE{unit}", "± of folds", f"inside {COVERAGE:.0%}", f"width{unit}", "s per fit", ""]
     return lines.to_string(index=False, float_format=lambda v: f"{v:.3g}")
 
+# %% ../../nbs/17_cli/10_shortlist.ipynb #8a29f2ea
 @click.command()
 @click.argument("data")
 @click.option("--target", help="Column to learn (for a file).")
@@ -91,6 +92,7 @@ def compare(data: str, target: str | None, formula: str | None, unit: str, quick
     if out: write_table(table, out, "csv")
     if plot: _draw(table, target or data, unit, plot)
 
+# %% ../../nbs/17_cli/10_shortlist.ipynb #b83b52f8
 def _draw(table: "pd.DataFrame", quantity: str, unit: str, path: Path) -> None:
     "Draw a comparison into a file."
     from lgdcnn.plots.style import set_style

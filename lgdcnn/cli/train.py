@@ -186,6 +186,7 @@ def _report(model, ds, out: Path, others: dict[str, float]) -> None:
              "--architecture trees saves such a model")
     tell(f"saved {out}")
 
+# %% ../../nbs/17_cli/09_train.ipynb #6f91e8cf
 def _report_members(model, unit: str) -> None:
     "Print the validation errors of the members of a fused model, with their weights."
     weights = dict(zip(model.members_, model.fusion_.weights))

@@ -6,6 +6,7 @@
 __all__ = ['FIELDS', 'FILE', 'DesignPlan', 'check_line', 'read_runs', 'append_run', 'missing', 'run_study']
 
 # %% ../../nbs/13_design/05_stored.ipynb #0995bdf9
+import functools
 import json
 import math
 import time
@@ -16,6 +17,7 @@ from pathlib import Path
 from ..cecv import THRESHOLDS
 from ..config import InputError, TrainConfig
 from .grammar import REFERENCES, Design, draw_designs
+from .looks import ROLES, layer_of
 from .runs import PROTOCOL, STATES, STUDY_SETS, StudySet, run_design, study_set
 
 # %% ../../nbs/13_design/05_stored.ipynb #580026f6
@@ -31,7 +33,7 @@ class DesignPlan:
     @property
     def drawn(self) -> list[Design]:
         "Return the designs that were drawn, in their order."
-        return draw_designs(self.n_designs, self.draw_seed, but=REFERENCES.values())
+        return list(_drawn(self.n_designs, self.draw_seed))
 
     def cells(self) -> Iterator[tuple[int, Design, str]]:
         "Yield seed, design and data set of each run; the references come first."
@@ -40,28 +42,55 @@ class DesignPlan:
             for design in designs:
                 for name in self.datasets: yield seed, design, name
 
+@functools.cache
+def _drawn(n: int, seed: int) -> tuple[Design, ...]: return tuple(draw_designs(n, seed, but=REFERENCES.values()))
+
 # %% ../../nbs/13_design/05_stored.ipynb #b5e10372
 FIELDS = {"design": str, "dataset": str, "rows": str, "protocol": str, "seed": int, "word": str, "unit": str,
           "signals": dict, "compounds": int, "cecv": dict, "band": dict, "val": list, "val_mae": float | None,
           "test_mae": float | None, "failed": str, "seconds": dict, "provenance": dict}
 _ASKED = ("design", "dataset", "protocol", "seed")  # what a plan can ask for
+_SIGNALS = {"parameters", "operations", "gradient_norm", "synflow", "naswot"}
 
 def check_line(line: dict) -> dict:  # the same
     "Raise `InputError` if a line is no run."
     if set(line) != set(FIELDS): raise InputError(f"a run has not the fields {sorted(set(line) ^ set(FIELDS))}")
-    wrong = [k for k, kind in FIELDS.items() if not isinstance(line[k], kind)]
+    wrong = [k for k, kind in FIELDS.items() if not isinstance(line[k], kind) or isinstance(line[k], bool)]
     if wrong: raise InputError(f"{line['design']} on {line['dataset']}: {wrong[0]} = {line[wrong[0]]!r} is not possible")
-    where, m = f"{line['design']} on {line['dataset']}, seed {line['seed']}", line["compounds"]
-    counts = [c for layers in line["cecv"].values() for c in layers.values()]
-    counts += [c for points in line["band"].values() for c in points]
-    if not counts or any(len(c) != len(THRESHOLDS) or not all(1 <= n <= m for n in c) for c in counts):
-        raise InputError(f"{where}: counts must be {len(THRESHOLDS)} numbers from 1 to {m}")
-    errors = [*line["val"], line["val_mae"], line["test_mae"]]
-    if not line["failed"]:
-        if set(line["cecv"]) != set(STATES): raise InputError(f"{where}: looks must be {', '.join(STATES)}")
-        if not line["val"] or not all(isinstance(e, float) and math.isfinite(e) and e >= 0 for e in errors):
-            raise InputError(f"{where}: errors must be numbers, zero or positive")
+    for fault in (_fault_of_design(line), _fault_of_counts(line), _fault_of_errors(line)):
+        if fault: raise InputError(f"{line['design']} on {line['dataset']}, seed {line['seed']}: {fault}")
     return line
+
+def _fault_of_design(line: dict) -> str:  # "" for none
+    "Hold name, word, seed and signals together."
+    if line["word"] != Design.from_name(line["design"]).word: return f"its word is not {line['word']!r}"
+    if line["seed"] < 0: return "seeds are zero or positive"
+    right = set(line["signals"]) == _SIGNALS and all(v is None or _is_number(v) for v in line["signals"].values())
+    return "" if right else f"signals must be {', '.join(sorted(_SIGNALS))}: numbers, or null"
+
+# %% ../../nbs/13_design/05_stored.ipynb #b5e10373
+def _is_number(v: object) -> bool: return isinstance(v, float | int) and not isinstance(v, bool) and math.isfinite(v)
+
+def _fault_of_counts(line: dict) -> str:
+    "Hold the looks together."
+    m, looks = line["compounds"], line["cecv"]
+    layers = {layer_of(Design.from_name(line["design"]), r) for r in ROLES}
+    counts = [c for by in looks.values() for c in by.values()] + [c for points in line["band"].values() for c in points]
+    right = lambda c: len(c) == len(THRESHOLDS) and all(isinstance(n, int) and 1 <= n <= m for n in c)
+    if not counts or not all(map(right, counts)): return f"counts must be {len(THRESHOLDS)} numbers from 1 to {m}"
+    if lacking := sorted({n for by in looks.values() for n in layers - set(by)}): return f"no counts at {', '.join(lacking)}"
+    if list(line["band"]) != list(looks) or any(len(b) != 3 for b in line["band"].values()):
+        return "a band is three points at each threshold, for each look"
+    if list(looks) != [s for s in STATES if s in looks] or (not line["failed"] and len(looks) < len(STATES)):
+        return f"looks must be {', '.join(STATES)}"
+    return ""
+
+def _fault_of_errors(line: dict) -> str:
+    "Look at the errors; a run that was lost has none."
+    errors = [*line["val"], line["val_mae"], line["test_mae"]]
+    if line["failed"]: return "a run that was lost has no errors" if any(e is not None for e in errors) else ""
+    right = line["val"] and all(_is_number(e) and e >= 0 for e in errors)
+    return "" if right else "errors must be numbers, zero or positive"
 
 # %% ../../nbs/13_design/05_stored.ipynb #9de53599
 FILE = "runs.jsonl"

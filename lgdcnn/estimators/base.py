@@ -154,8 +154,6 @@ class EstimatorAnswers(EstimatorRows):
         return found[layer], mask
 
 # %% ../../nbs/06_estimators/05_base.ipynb #ffd69dcb
-_NO_EXTRA = {"names": (), "mean": (), "std": ()}
-
 class EstimatorFiles(EstimatorAnswers):
     "Write trained networks to one file, and read it."
     def _facts(self) -> dict:
@@ -178,7 +176,8 @@ class EstimatorFiles(EstimatorAnswers):
     def _from_facts(cls, facts: dict, tensors: dict, device: str) -> Self:
         "Build a trained estimator from what a file holds."
         model = ModelConfig.from_dict(facts["model"])
-        base, extra = model.replace(n_targets=1, n_extra=0), ExtraColumns.from_dict(facts.get("extra") or _NO_EXTRA)
+        base = model.replace(n_targets=1, n_extra=0)
+        extra = ExtraColumns.from_dict(facts.get("extra") or {"names": (), "mean": (), "std": ()})
         self = cls(model.name if MODELS.get(model.name) == base else base, TrainConfig.from_dict(facts["train"]),
                    n_models=facts["n_models"], seed=facts["seed"], device=device, extra=extra.names)
         self.extra_, self.elements_ = extra, read_elements(facts.get("elements"))

@@ -30,6 +30,7 @@ from ..estimators.trees import TREES, Trees
 # %% ../../nbs/07_fusion/03_members.ipynb #f6512ccf
 _SMALLEST = {"epochs": 1, "n_trees": 1, "seed": 0}
 
+# %% ../../nbs/07_fusion/03_members.ipynb #a445dd76
 @dataclass(frozen=True)
 class Member(Config):
     "Describe one member of a fused model; its name says what sets it apart."

@@ -75,6 +75,7 @@ class Charges:
         possible &= np.where(charge > 0, np.maximum(cation, chi) < anion, cation < np.minimum(anion, chi))
         return np.bincount(row[possible], minlength=len(z)) > 0
 
+# %% ../../nbs/16_screening/04_filters.ipynb #869bef90
 def _spread(row: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
     "Repeat rows; returns them, and for each which of the rows it was before and the how-manieth copy it is."
     old = np.repeat(np.arange(len(row)), times)

@@ -79,6 +79,7 @@ def check_range(numbers: np.ndarray, size: int) -> np.ndarray:  # int64
                          f"they are numbered from 0 to {size - 1:,}")
     return numbers
 
+# %% ../../nbs/16_screening/02_space.ipynb #3eb19102
 @dataclass(frozen=True)
 class Enumeration:
     "Number all compositions of a pool of elements."

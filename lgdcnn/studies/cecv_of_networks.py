@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..benchmark.provenance import provenance
 from ..cecv import THRESHOLDS, cecv_of, containing, environments
 from ..cecv.order import order_table
 from ..config import MODELS, InputError, ModelConfig, write_atomic
 from ..places import data_file
 from .records import RunPlan, read_lines
+from ..training.device import Machine
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,11 +77,12 @@ class ComparisonPlan(RunPlan):
     element: str = "Si"
     layers: tuple[str, ...] = ("output", "published")  # the last stands for each network's `published_layer`
     look_at: str = "test"  # "train", "val", "test" or "all"
+    stem: str = "cecv"  # of the file's name: networks trained by another protocol go to another file
 
     @property
     def file_name(self) -> str:
         "Name the file that holds the lines of this plan."
-        return f"cecv_{self.dataset}_{self.element}.csv"
+        return f"{self.stem}_{self.dataset}_{self.element}.csv"
 
     def layers_of(self, config: ModelConfig) -> tuple[str, ...]:
         "Name the layers of a network to look at."
@@ -97,7 +100,8 @@ def _train_and_measure(plan: ComparisonPlan, config: ModelConfig, seed: int, ds)
     looked_at = ds.frame["formula"] if plan.look_at == "all" else ds.part(plan.look_at)[0]
     table = measure(model, looked_at, plan.element, plan.layers_of(config))
     mae = np.abs(model.predict(formulas) - y).mean()
-    return table.assign(test_mae=mae, unit=ds.unit, epochs=plan.train_config().epochs)
+    return table.assign(test_mae=mae, unit=ds.unit, epochs=plan.train_config().epochs,
+                        **provenance(Machine.choose(model.device, model.precision)))
 
 def run_comparison(plan: ComparisonPlan,
                    folder: str | Path,  # where the CSV is, or will be

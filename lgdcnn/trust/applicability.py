@@ -72,6 +72,7 @@ def _reason(distance: float, unknown: list[str], traces: list[str], threshold: f
 # %% ../../nbs/05_trust/03_applicability.ipynb #c583ad03
 _BLOCK = 20_000  # queries laid out at a time: 16 MB
 
+# %% ../../nbs/05_trust/03_applicability.ipynb #179a8a12
 class Applicability:
     "Remember training compositions and tell how far others are from them, and which are outside."
     def __init__(self, metric: str = "mover",  # a key of `METRICS`
