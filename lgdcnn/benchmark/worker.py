@@ -8,7 +8,6 @@ __all__ = ['KEEP_BELOW', 'Tell', 'results_folder', 'loader', 'Outcome', 'no_room
 
 # %% ../../nbs/10_benchmark/07_worker.ipynb #3011d967
 import contextlib
-import dataclasses
 import errno
 import functools
 import json
@@ -20,7 +19,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .claims import Claims
@@ -78,7 +77,7 @@ def _keep(row: RunRow, predictions: Predictions, validation: Predictions, keep: 
     "Return row and predictions as they are to be stored."
     wanted = row.model in (MAIN, JOINT) or row.n_test <= KEEP_BELOW
     if keep == "all" or (keep == "some" and wanted): return row, predictions, validation
-    return dataclasses.replace(row, predictions="", validation=""), None, None
+    return replace(row, predictions="", validation=""), None, None
 
 def no_room(error: Exception) -> str:  # "" for any other error
     "Say that a disk is full, or a file or quota at its limit."
@@ -89,6 +88,7 @@ def no_room(error: Exception) -> str:  # "" for any other error
 # %% ../../nbs/10_benchmark/07_worker.ipynb #40b8ff5f
 Tell = Callable[[str, Cell, dict], None]  # what happened, to which cell, with which facts
 
+# %% ../../nbs/10_benchmark/07_worker.ipynb #4f341557
 class _Worker:
     "Hold what a worker needs to decide about cells, and what it has done."
     def __init__(self, store: ResultStore, load, machine: Machine, budget: float, force: bool, keep: str, in_parts: bool,
@@ -115,9 +115,8 @@ class _Worker:
 
     def kept(self, cell: Cell) -> Path | None:
         "Return where the network of a cell is kept: where it is asked for, and on a card where the plan asks for it."
-        if self.networks and cell.model in networks(): return self.store.network_room(cell)
-        if kind(self.machine.label) != "cuda" or not is_kept(cell): return None
-        return self.store.network_room(cell)
+        wanted = self.networks or kind(self.machine.label) == "cuda" and is_kept(cell)
+        return self.store.network_room(cell) if wanted and cell.model in networks() else None
 
     def run(self, cell: Cell) -> None:
         "Train, score and store one cell; raises `Paused`, or whatever went wrong."
@@ -135,7 +134,7 @@ class _Worker:
     def attempt(self, cell: Cell) -> None:
         "Claim a cell and run it, unless something speaks against it."
         why = self.why_not(cell)
-        claim = dataclasses.replace(cell, dataset=family(cell)[0]) if not why else cell  # siblings are one piece of work
+        claim = replace(cell, dataset=family(cell)[0]) if not why else cell  # siblings are one piece of work
         if not why and not self.claims.take(claim): why = "in work elsewhere"
         if why: return self.outcome.skip(why)
         try:
@@ -145,6 +144,7 @@ class _Worker:
             self.run(cell)
         finally: self.claims.release(claim)
 
+# %% ../../nbs/10_benchmark/07_worker.ipynb #f918ea91
 def fill(plan: Iterable[Cell],
          store: ResultStore,
          load: Callable[[str], ArraySet],  # see `loader`
@@ -179,6 +179,7 @@ def fill(plan: Iterable[Cell],
             tell("failed", cell, {"why": f"{type(e).__name__}: {e}", "memory": out_of_memory(e)})
     return worker.outcome
 
+# %% ../../nbs/10_benchmark/07_worker.ipynb #f418a736
 def _checkpoint(store: ResultStore, cell: Cell) -> Path:
     "Return where an unfinished run of a cell is kept, beside the claims."
     return store.folder / "work" / "checkpoints" / f"{cell.id}.npz"

@@ -21,6 +21,7 @@ from .layers import Embedder, FractionHead, Head, SmoothEmbedder
 from .packed import Packed, sorted_rows
 
 # %% ../../nbs/03_networks/05_models.ipynb #f7a18e96
+_REMEDY = "load the module that defines it (in a shell: --load FILE)"  # for a stage that is not there
 STAGES = {"lstm": layers.LSTM, "gru": layers.GRU, "attention": layers.Attention, "dcnn": layers.DCNN,
           "self-attention": peer_layers.SelfAttention, "residual": peer_layers.Residual,
           "message": peer_layers.MessagePassing}
@@ -65,8 +66,6 @@ def merged(config: ModelConfig, x: Tensor,  # (T, d) rows that leave the last st
     return nn.functional.max_pool1d(x, k, 1, k // 2) if config.pool_slides else nn.functional.max_pool1d(x, k)
 
 # %% ../../nbs/03_networks/05_models.ipynb #2686abdc
-_REMEDY = "load the module that defines it (in a shell: --load FILE)"
-
 class CompositionNetwork(nn.Module):
     "Chain embedder, stages and head as a `ModelConfig` says."
     def __init__(self, config: ModelConfig):
