@@ -138,6 +138,7 @@ _CHOICES = {"optimizer": ("adamw", "lamb"), "schedule": ("one-cycle", "triangula
 _COUNTS = ("epochs", "batch_size", "cycle_epochs", "average_every", "patience")
 _NOT_NEGATIVE = ("weight_decay", "grad_clip", "jitter", "lookahead", "lowest_rate")
 
+# %% ../nbs/01_ground/04_config.ipynb #03ae2445
 @dataclass(frozen=True)
 class TrainConfig(Config):
     "Describe a training run completely, up to data and seed."

@@ -65,6 +65,7 @@ def _variable(text: str, position: int) -> str:
     if not letter or after.islower(): return ""
     return f"unexpected character {quoted(here)}: put a number for {here}, if it is a variable"
 
+# %% ../nbs/01_ground/05_spelling.ipynb #7f278431
 def _mixture(text: str, position: int) -> str:
     "Find compounds, or elements, put together by a sign."
     if _ALLOY.fullmatch(text):
@@ -77,6 +78,7 @@ def _mixture(text: str, position: int) -> str:
     like = "".join(f"({p[2]}){p[1]}" for p in pieces)
     return f"write a mixture with brackets: {like[:60]}{'…' * (len(like) > 60)}"
 
+# %% ../nbs/01_ground/05_spelling.ipynb #2819b867
 def _comma(text: str, position: int) -> str:
     "Find commas between digits, or between elements."
     if re.search(r"\d,\d|(?<![\d.])0·\d", text):

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-ROOMS, LINES, FUNCTION_LINES = 10, 300, 40  # at most, in a chapter, a module and a function
+ROOMS, LINES, FUNCTION_LINES, CELL_LINES = 10, 300, 40, 40  # at most, in a chapter, a module, a function and an exported cell
 
 # What breaks a rule today. A list here may only become shorter: what is mended must be struck off.
 KNOWN = {
@@ -65,6 +65,24 @@ def bare_headings(root: Path) -> set[str]:
             for line in re.sub(r"(?s)```.*?```|\$\$.*?\$\$", "", text).splitlines():
                 if re.match(r"#+ ", line): open_heading, count = line.lstrip("# "), count + 1
                 elif len(re.findall(r"[^\W\d_]{2,}", line)) > 2 and not line.startswith("|"): open_heading = ""
+    some([None] * count)
+    return found
+
+
+def long_cells(root: Path) -> set[str]:
+    """Name exported cells of over 40 lines, blank ones not counted, unless they are one function, or one class after words.
+
+    A class is read in one place, and a function has a limit of its own: neither is taken apart for a cell's sake.
+    """
+    found, count = set(), 0
+    for book in (b for c in chapters(root / "nbs") for b in rooms(c)):
+        page = cells(book)
+        for (before, _), (kind, text) in zip([("", ""), *page], page, strict=False):
+            if kind != "code" or not re.match(r"#\| *exporti?\b", text): continue
+            count, body = count + 1, ast.parse(text).body
+            whole = len(body) == 1 and (is_function(body[0]) or isinstance(body[0], ast.ClassDef) and before == "markdown")
+            if len([line for line in text.splitlines()[1:] if line.strip()]) > CELL_LINES and not whole:
+                found.add(f"{book.relative_to(root / 'nbs').as_posix()}: {getattr(body[0], 'name', text.splitlines()[1])}")
     some([None] * count)
     return found
 
@@ -172,7 +190,7 @@ def chapter_of(module: str, known: dict[str, str]) -> str:
     return module.split(".")[0] if "." in module or f"{module}.__init__" in known else "ground"
 
 
-RULES = [too_many_rooms, wrong_numbers, bare_headings, dead_links, long_modules, long_functions, undocumented, untyped, private_imports]
+RULES = [too_many_rooms, wrong_numbers, bare_headings, long_cells, dead_links, long_modules, long_functions, undocumented, untyped, private_imports]
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -210,6 +228,10 @@ def _offset(scale): return 0.0
 '''
 
 
+# a class that is read in one place, after a sentence
+LONG_CLASS = "#| export\nclass Shelf:\n" + "\n".join(f"    row_{k} = {k}" for k in range(60))
+
+
 def write_book(path: Path, *pages: str):
     "Write a notebook; what begins with a # and a blank is prose."
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -219,7 +241,7 @@ def write_book(path: Path, *pages: str):
 
 @pytest.fixture
 def small_house(tmp_path):
-    book = ("#| default_exp a.weigh", "# Weighing\nWith a scale, as in [the other](02_b.ipynb).", "weigh(1)")
+    book = ("#| default_exp a.weigh", "# Weighing\nWith a scale, as in [the other](02_b.ipynb).", LONG_CLASS, "#| export\nx = 1")
     for name in ("01_a/01_weigh", "01_a/02_b", "02_c/01_d"): write_book(tmp_path / f"nbs/{name}.ipynb", *book)
     write_book(tmp_path / "nbs/02_c/01_d.ipynb", "# Two\nSee [one](../01_a/01_weigh.ipynb#weighing), [him](https://x.org/y).", "1 + 1")
     for name, text in {"places": "_here = 1\ndef root() -> str:\n    'Where.'\n    return ''\n", "a/__init__": "", "a/weigh": GOOD,
@@ -249,6 +271,11 @@ WRONG = [
     (wrong_numbers, lambda h: (h / "nbs/02_c").rename(h / "nbs/03_c"), "03_c"),
     (bare_headings, lambda h: write_book(h / "nbs/02_c/01_d.ipynb", "# Two\n\n$$ a = bcd + efg + hij $$", "1"), "02_c/01_d.ipynb: Two"),
     (bare_headings, lambda h: write_book(h / "nbs/02_c/01_d.ipynb", "# Two\n\nA sentence stands here.\n\n## Three", "1"), "02_c/01_d.ipynb: Three"),
+    (long_cells, lambda h: write_book(h / "nbs/02_c/01_d.ipynb", "# Two\nWords come first.", LONG_CLASS + "\nx = 1"), "02_c/01_d.ipynb: Shelf"),
+    (long_cells, lambda h: write_book(h / "nbs/02_c/01_d.ipynb", "# Two\nWords come first.", "Shelf()", LONG_CLASS), "02_c/01_d.ipynb: Shelf"),
+    (long_cells, lambda h: write_book(h / "nbs/02_c/01_d.ipynb", LONG_CLASS.replace("export", "exporti")), "02_c/01_d.ipynb: Shelf"),
+    (long_cells, lambda h: write_book(h / "nbs/02_c/01_d.ipynb", "#| export\nx = 1\n" + "\n".join(f"y{k} = {k}" for k in range(50))),
+     "02_c/01_d.ipynb: x = 1"),
     (dead_links, lambda h: write_book(h / "nbs/figures/f.ipynb", "# F\n[x](../01_a/01_gone.ipynb#y)"), "figures/f.ipynb: ../01_a/01_gone.ipynb#y"),
     (long_modules, lambda h: change(h, WEIGH, "\n\n", "\n" * 300), "a.weigh"),
     (long_functions, lambda h: change(h, WEIGH, "return x", "\n" * 39 + "    return x"), "a.weigh.weigh"),

@@ -140,6 +140,7 @@ class _Steps:
         wait()
         return rows, time.perf_counter() - start
 
+# %% ../../nbs/10_benchmark/09_card.ipynb #5ffa3293
 def serve() -> int:
     "Measure what is ordered, a line of JSON at a time."
     warnings.simplefilter("ignore")
@@ -189,6 +190,7 @@ class _Crew:
         for m in self.members: m.kill()
         for m in self.members: m.wait()
 
+# %% ../../nbs/10_benchmark/09_card.ipynb #b7c4b4c7
 def _rate(value: float | None, way: str, batch: int, n: int, note: str) -> dict:
     "Make a line for a rate."
     return _line("rate", way, value, None, batch, n, note)

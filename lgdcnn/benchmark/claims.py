@@ -46,6 +46,7 @@ def _claim(path: Path) -> dict | None:  # None for a file that holds no claim
     whole = isinstance(claim, dict) and all(isinstance(claim.get(k), kind) for k, kind in _KINDS.items())
     return claim if whole and claim["pid"] > 0 else None
 
+# %% ../../nbs/10_benchmark/05_claims.ipynb #a48e4f5c
 class Claims:
     "Hold the claims of all workers on one folder of results."
     def __init__(self, folder: str | Path,  # of the results

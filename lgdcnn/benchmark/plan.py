@@ -35,6 +35,7 @@ def suited(task: str) -> list[str]:
     trees = lambda name: task == ("classification" if name in CLASSES_ONLY else "regression")
     return [name for name in baselines() if not name.startswith("trees-") or trees(name)]
 
+# %% ../../nbs/10_benchmark/04_plan.ipynb #fce8eda0
 MAIN = "l-g-dcnn"
 OWN = ("l-g-dcnn-smooth", "l-g-dcnn-tuned", "l-g-dcnn-continuous")  # the main network, changed; not the paper's
 JOINT = "l-g-dcnn-joint"  # the main network, one for all properties of a family of data sets
@@ -51,6 +52,7 @@ def models() -> dict:
     "Return everything that can be run, by name."
     return {**networks(), **baselines()}
 
+# %% ../../nbs/10_benchmark/04_plan.ipynb #451d166b
 def check_model(name: str) -> None:
     "Raise `InputError` for a name that is no model, or one that needs what is missing here."
     if name not in networks() and not baselines():
@@ -189,6 +191,7 @@ def epochs(cell: Cell) -> int:
     "Count the epochs that a cell asks for; one for baselines."
     return PROTOCOLS[cell.protocol].epochs if cell.protocol in PROTOCOLS else 1
 
+# %% ../../nbs/10_benchmark/04_plan.ipynb #b9d35323
 def passes(cell: Cell, rows: Iterable[RunRow] = ()) -> float:
     "Count the element passes of a cell, from finished rows of the same data set if there are any."
     known = next((r.n_elements_train for r in rows if r.dataset == cell.dataset), None)

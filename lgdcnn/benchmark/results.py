@@ -52,6 +52,7 @@ class Cell:
 # %% ../../nbs/10_benchmark/02_results.ipynb #a40b1c2d
 SCHEMA = 1  # raised when a reader of the old rows could not read the new ones
 
+# %% ../../nbs/10_benchmark/02_results.ipynb #b2b0f0de
 @dataclass(frozen=True)
 class RunRow:
     "Hold one finished run with what its numbers depend on; impossible values are refused."
@@ -134,6 +135,7 @@ def _check_types(row: "RunRow") -> None:
         if not isinstance(value, kind) or isinstance(value, bool):
             _refuse(row, field.name, value, f"of type {field.type.__name__}")
 
+# %% ../../nbs/10_benchmark/02_results.ipynb #6ca5ba34
 def _check_row(row: "RunRow") -> None:
     "Raise `InputError` for the first value that cannot be."
     _check_types(row)
@@ -155,6 +157,7 @@ def _check_row(row: "RunRow") -> None:
     except ValueError: _refuse(row, "finished", row.finished, "a time like 2026-11-22T20:15:00+00:00")
     row.cell  # noqa: B018 the parts of the name are checked there
 
+# %% ../../nbs/10_benchmark/02_results.ipynb #21c33cc3
 def _check_metrics(row, group: str, values: dict, names: tuple) -> None:
     "Refuse foreign metrics and impossible values."
     if not isinstance(values, dict) or not set(values) <= set(names):

@@ -51,6 +51,7 @@ def check_siblings(sets: list[ArraySet], fold: int) -> None:
         if s.task != sets[0].task or not all(map(np.array_equal, marks(sets[0]), marks(s))):
             raise InputError(f"{sets[0].name} and {s.name} differ in rows or split: joint training would leak test rows")
 
+# %% ../../nbs/10_benchmark/06_runs.ipynb #d125ade9
 @dataclass(frozen=True, eq=False)
 class Job:
     "Hold what a cell stands for."

@@ -45,6 +45,7 @@ def _again(cell: Cell) -> str:
     if cell.model in BLENDS: return f"run `lgdcnn benchmark fuse --dataset {cell.dataset}`"
     return f"run `lgdcnn benchmark run --cell {cell.id} --force`"
 
+# %% ../../nbs/10_benchmark/03_store.ipynb #a35f76a3
 class ResultStore:
     "Keep rows and predictions below one folder; every file is whole or absent."
     def __init__(self, folder: str | Path):  # made when the first row is written
@@ -165,6 +166,7 @@ def merge(ours: ResultStore, theirs: ResultStore) -> dict[str, list[Cell]]:  # "
     _tell_mixed(known.values(), [r for r in rows if r.cell in report["added"]])
     return report
 
+# %% ../../nbs/10_benchmark/03_store.ipynb #3ec7b661
 def _bring_networks(ours: ResultStore, theirs: ResultStore, cells: list[Cell]) -> None:
     "Copy the kept networks of runs that are now the same on both sides; one that cannot be read is left out with a note."
     for cell in cells:

@@ -90,6 +90,7 @@ class Report:
         if self.left: parts.append(f"{self.left} left")
         return "; ".join(parts + ([f"stopped: {self.why}"] if self.why else []))
 
+# %% ../../nbs/10_benchmark/08_supervisor.ipynb #d77108bc
 class Seen:
     "Hold a running worker and the last that was heard of it."
     def __init__(self, process: subprocess.Popen, heard: queue.Queue):
@@ -245,6 +246,7 @@ class Supervisor:
                 for w in self.running: w.process.kill()  # whoever has not left by now hangs
             if now - spoke >= self.every and not self.stopping: self.note(self.progress()); spoke = now
 
+# %% ../../nbs/10_benchmark/08_supervisor.ipynb #e17bc86a
 def _cause(code: int) -> str:
     "Name an exit code."
     if code >= 0: return f"exit code {code}"

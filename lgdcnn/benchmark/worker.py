@@ -89,6 +89,7 @@ def no_room(error: Exception) -> str:  # "" for any other error
 # %% ../../nbs/10_benchmark/07_worker.ipynb #40b8ff5f
 Tell = Callable[[str, Cell, dict], None]  # what happened, to which cell, with which facts
 
+# %% ../../nbs/10_benchmark/07_worker.ipynb #4f341557
 class _Worker:
     "Hold what a worker needs to decide about cells, and what it has done."
     def __init__(self, store: ResultStore, load, machine: Machine, budget: float, force: bool, keep: str, in_parts: bool,
@@ -144,6 +145,7 @@ class _Worker:
             self.run(cell)
         finally: self.claims.release(claim)
 
+# %% ../../nbs/10_benchmark/07_worker.ipynb #f918ea91
 def fill(plan: Iterable[Cell],
          store: ResultStore,
          load: Callable[[str], ArraySet],  # see `loader`
@@ -177,6 +179,7 @@ def fill(plan: Iterable[Cell],
             tell("failed", cell, {"why": f"{type(e).__name__}: {e}", "memory": out_of_memory(e)})
     return worker.outcome
 
+# %% ../../nbs/10_benchmark/07_worker.ipynb #f418a736
 def _checkpoint(store: ResultStore, cell: Cell) -> Path:
     "Return where an unfinished run of a cell is kept, beside the claims."
     return store.folder / "work" / "checkpoints" / f"{cell.id}.npz"

@@ -85,6 +85,7 @@ def read_evidence(folder: str | Path,  # results/table
     read = lambda k, v: v if k in texts else int(v) if k in ("fold", "seed", "n_test") else float(v)
     return [{k: read(k, v) for k, v in line.items()} for line in csv.DictReader(io.StringIO(path.read_text()))]
 
+# %% ../../nbs/11_comparison/06_evidence.ipynb #622e9c41
 def _by_set(store: ResultStore, model: str, protocol: str | None) -> dict[str, list[RunRow]]:
     "Group the regression runs by which a model counts, if their predictions are kept."
     groups = {}
@@ -116,6 +117,7 @@ def write_evidence(store: ResultStore, load: Callable[[str], ArraySet],
     write_atomic(folder / "sets.csv", as_csv(lines) + "\n")
     return done
 
+# %% ../../nbs/11_comparison/06_evidence.ipynb #d89e5933
 def _of_set(store: ResultStore, data: ArraySet, rows: list[RunRow], most: int) -> tuple[list[dict], list[dict]]:
     "Describe the cells of one data set and sample its points."
     lines, points, first = [], [], min(r.seed for r in rows)

@@ -194,6 +194,7 @@ def plan_set(rows: Iterable[RunRow], data: ArraySet, blend: str) -> list[tuple[i
     if {len(p) for p in parts} != {2}: parts = [[g] for g in folds]  # as many in each fold
     return [(k, seed, g) for k, p in enumerate(parts) for seed, g in enumerate(p)]
 
+# %% ../../nbs/11_comparison/09_fused_rows.ipynb #59052e4f
 def _same(a: RunRow, b: RunRow) -> bool:
     "Tell whether two rows say the same; when and by which code they were made does not count."
     what = lambda r: (r.predictions, r.validation, r.members, r.gate, r.test, r.val, r.coverage, r.seconds)

@@ -131,6 +131,7 @@ def _info(model: str, protocol: str, row: RunRow, more: str) -> dict:
                      + more,
             "requirements": {"python": [f"lgdcnn=={row.version}", f"torch=={row.torch}", f"numpy=={row.numpy}"]}}
 
+# %% ../../nbs/11_comparison/05_matbench.ipynb #db46da16
 def export(folder: str | Path, store: ResultStore, load: Callable[[str], ArraySet], model: str = MAIN,
            protocol: str = "fast", seed: int = 0,
            note: Callable[[str], None] = lambda text: None,  # told what had to be left out

@@ -102,6 +102,7 @@ def write_pairs(store: ResultStore, load: Callable[[str], ArraySet], folder: Pat
         return difference(*errors, (key["model"], key["lowest"]))
     return _bring_up(folder, "pairs", keys, work)
 
+# %% ../../nbs/11_comparison/08_standing.ipynb #0a7ae491
 TREES = "lightgbm"
 
 def write_trees(store: ResultStore, load: Callable[[str], ArraySet], folder: Path, model: str = MAIN) -> int:
@@ -119,11 +120,13 @@ def write_trees(store: ResultStore, load: Callable[[str], ArraySet], folder: Pat
         return difference(*(fold_errors(store, load(key["dataset"]), list(c)) for c in cells), (model, TREES))
     return _bring_up(folder, "trees", keys, work)
 
+# %% ../../nbs/11_comparison/08_standing.ipynb #a14f9b47
 def count_words(lines: Iterable[dict]) -> dict[str, int]:  # "below", "above", "tie"
     "Count of paired differences those that are more than chance."
     words = ["tie" if is_tie(r) else "below" if r["difference"] < 0 else "above" for r in lines]
     return {w: words.count(w) for w in ("below", "above", "tie")}
 
+# %% ../../nbs/11_comparison/08_standing.ipynb #28e52a55
 def authors_errors(data: ArraySet, folds: Iterable[int]) -> dict[int, np.ndarray]:  # fold to (1, n)
     "Return the absolute errors of the published predictions of the paper's own network."
     p = published_predictions()[data.name]
@@ -142,6 +145,7 @@ def write_authors(store: ResultStore, load: Callable[[str], ArraySet], folder: P
         return difference(errors, authors_errors(data, errors), (key["model"], "the authors'"))
     return _bring_up(folder, "authors", keys, work)
 
+# %% ../../nbs/11_comparison/08_standing.ipynb #776b2c8d
 def write_novelty(store: ResultStore, load: Callable[[str], ArraySet], folder: Path) -> int:
     "Divide the errors of all models on Matbench into those of new and of seen compositions."
     groups = {k: g for k, g in groups_of(store.rows()).items()

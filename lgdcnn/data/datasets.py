@@ -127,6 +127,7 @@ def _columns(frame, formula: str, target: str, where: str):
     if not len(frame): raise InputError(f"{where} has no rows")
     return frame[formula].to_numpy(dtype=object), frame[target]
 
+# %% ../../nbs/02_data/09_datasets.ipynb #819b5e76
 def from_frame(table: "pd.DataFrame | str | Path",  # a DataFrame, or the path of a CSV or parquet file
                target: str = "target",  # its column of values
                formula: str = "formula",  # its column of formulas

@@ -140,6 +140,7 @@ def _checked(head: dict, columns: dict[str, np.ndarray]) -> ArraySet:
     if "sha256" in head and head["sha256"] != array_digest(columns): raise ValueError(f"{head['name']} is not what it was")
     return _from_columns({k: head[k] for k in _HEAD}, columns)
 
+# %% ../../nbs/02_data/03_packing.ipynb #8143aba3
 def _readable(path: str | Path, read):
     "Return `read(path)`; raises `InputError` if that is no pack, or a damaged one."
     path = Path(path)

@@ -30,6 +30,7 @@ def stages_of(word: str,  # letters of `LETTERS`
 # %% ../../nbs/13_design/01_grammar.ipynb #ec46fbd5
 _NAME = re.compile(r"([a-z]+)-(\d+)(?:-k(\d+)u(\d+))?(?:\+(\d+))?")
 
+# %% ../../nbs/13_design/01_grammar.ipynb #bf71a150
 @dataclass(frozen=True)
 class Design:
     "Hold the choices that make a network of the grammar; `name` and `from_name` are each other's inverse."

@@ -104,6 +104,7 @@ class _Watch:
         "Look after the early epochs."
         if line["epoch"] == EARLY: self.take("early")
 
+# %% ../../nbs/13_design/04_runs.ipynb #3311b177
 def run_design(design: Design, data: StudySet, seed: int, protocol: TrainConfig = PROTOCOL,
                machine: Machine | None = None) -> dict:  # plain values
     "Train and look at one design on one set."

@@ -33,6 +33,7 @@ from ..networks.start import PRETRAINED, ShippedStart, check_same_architecture, 
 from ..data.tables import TraceWarning, check_weights, smallest_fraction, warn_of_traces
 from ..training.trained import as_rows, element_vectors, layer_outputs, network_answers
 from ..training.loop import Rows, fit_network
+from ..trust.applicability import read_formulas, remembered
 
 # %% ../../nbs/06_estimators/05_base.ipynb #97bcd897
 class NotTrainedError(InputError, NotFittedError):
@@ -154,8 +155,6 @@ class EstimatorAnswers(EstimatorRows):
         return found[layer], mask
 
 # %% ../../nbs/06_estimators/05_base.ipynb #ffd69dcb
-_NO_EXTRA = {"names": (), "mean": (), "std": ()}
-
 class EstimatorFiles(EstimatorAnswers):
     "Write trained networks to one file, and read it."
     def _facts(self) -> dict:
@@ -167,7 +166,7 @@ class EstimatorFiles(EstimatorAnswers):
                  "n_train": self.n_train_, "fingerprint": self.fingerprint_, "validation": self.metrics_,
                  "seed": int(self.seed), "history": self.history_, "classes": plain(getattr(self, "classes_", None)),
                  "elements": self.elements_, "smallest_fraction": self.smallest_fraction_}
-        return facts | ({"extra": self.extra_.to_dict()} if self.extra_.names else {})
+        return facts | {"formulas": self.formulas_} | ({"extra": self.extra_.to_dict()} if self.extra_.names else {})
 
     def save(self, path: str | Path) -> Path:
         "Write the trained networks to one file; raises `InputError` if there can be none."
@@ -178,11 +177,13 @@ class EstimatorFiles(EstimatorAnswers):
     def _from_facts(cls, facts: dict, tensors: dict, device: str) -> Self:
         "Build a trained estimator from what a file holds."
         model = ModelConfig.from_dict(facts["model"])
-        base, extra = model.replace(n_targets=1, n_extra=0), ExtraColumns.from_dict(facts.get("extra") or _NO_EXTRA)
+        base = model.replace(n_targets=1, n_extra=0)
+        extra = ExtraColumns.from_dict(facts.get("extra") or {"names": (), "mean": (), "std": ()})
         self = cls(model.name if MODELS.get(model.name) == base else base, TrainConfig.from_dict(facts["train"]),
                    n_models=facts["n_models"], seed=facts["seed"], device=device, extra=extra.names)
         self.extra_, self.elements_ = extra, read_elements(facts.get("elements"))
         self.smallest_fraction_ = read_fraction(facts.get("smallest_fraction"))
+        self.formulas_ = read_formulas(facts.get("formulas"))
         self.config_, self.train_config_, self.device_ = model, self._configs()[1], resolve_device(device)
         number = lambda v: np.asarray(v, dtype=float) if isinstance(v, list) else v
         self.target_mean_, self.target_std_ = number(facts["target_mean"]), number(facts["target_std"])
@@ -224,7 +225,6 @@ def _donor(init_from: object,  # a trained estimator, the path of a saved one, o
 # %% ../../nbs/06_estimators/05_base.ipynb #9f4ed8d3
 class EstimatorTraining(EstimatorFiles):
     "Train one network after the other, each perhaps from another's weights."
-
     def _same_target(self, donor: EstimatorFiles, about: dict) -> bool:
         "Tell whether another model has learned the same target, by name and classes."
         label = lambda target, classes: (target.get("name"), target.get("names"), None if classes is None else list(classes))
@@ -295,6 +295,6 @@ class CompositionEstimator(EstimatorTraining):
         extra = getattr(donor, "extra_", None) or ExtraColumns.of(check_names(self.extra), train)
         for name in ("networks_", "classes_"): vars(self).pop(name, None)
         self.device_, self.config_, self.train_config_, self._head_taken = device, config, train_config, head
-        self.target_mean_, self.target_std_, self.extra_ = mean, std, extra
+        self.target_mean_, self.target_std_, self.extra_, self.formulas_ = mean, std, extra, remembered(train)
         self.elements_, self.smallest_fraction_ = np.unique(train.numbers).tolist(), smallest_fraction(train)
         vars(self).update(about)

@@ -214,6 +214,7 @@ def checked_tensors(facts: dict, tensors: dict) -> dict:
     _check_weights(tensors)
     return {**tensors, "scores": scores}
 
+# %% ../../nbs/06_estimators/04_files.ipynb #46d3eea7
 @contextmanager
 def refusing(path: Path) -> Iterator[None]:
     "Turn whatever is wrong with a file into an `InputError` of one line."

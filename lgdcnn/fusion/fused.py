@@ -18,7 +18,7 @@ from ..data.tables import check_targets, check_weights
 from ..training.metrics import CLASS_METRICS, METRICS
 from ..trust.conformal import conformal_multiple, std_factor
 from ..trust.explanation import formulas_of
-from ..estimators.regressor import LGDCNNRegressor
+from ..estimators.regressor import LGDCNNRegressor, Ranking
 from ..estimators.classifier import LGDCNNClassifier
 from .mixture import Fusion, cross_fit, cross_fitted, row_parts, has_atom, learn_fusion, learn_shares
 from .members import Lesson, Member, Question, TreeMember, ask, ask_classes
@@ -91,7 +91,7 @@ class FusedValues(FusedEstimator):
             return None
 
 # %% ../../nbs/07_fusion/05_fused.ipynb #8a89ce4b
-class FusedRegressor(RegressorMixin, FusedValues):
+class FusedRegressor(RegressorMixin, Ranking, FusedValues):
     "Predict one property from formulas by networks and trees together, with uncertainty."
     _kind, _file_kind = "regressor", "fused-regressor"
 

@@ -21,6 +21,7 @@ from sklearn.utils import Tags
 from ..composition import Compositions
 from ..config import InputError, check_output
 from ..data.tables import check_weights, smallest_fraction, warn_of_traces
+from ..trust.applicability import read_formulas, remembered
 from ..training.device import resolve_device, resolve_precision
 from ..estimators.extra import ExtraColumns, read_inputs, row_keys
 from ..estimators.heldout import hold_out, warn_of_conflicts
@@ -151,7 +152,7 @@ class FusedFiles(FusedAnswers):
                 "n_train": self.n_train_, "fingerprint": self.fingerprint_, "validation": self.metrics_,
                 "member_errors": self.member_errors_, "seed": int(self.seed),
                 "classes": plain(getattr(self, "classes_", None)),
-                "elements": self.elements_, "smallest_fraction": self.smallest_fraction_}
+                "elements": self.elements_, "smallest_fraction": self.smallest_fraction_, "formulas": self.formulas_}
 
     def save(self, path: str | Path) -> Path:
         "Write the whole model to one file; raises `InputError` if there can be none."
@@ -164,6 +165,7 @@ class FusedFiles(FusedAnswers):
         "Take over what a file says, checked."
         self.extra_, self.fusion_ = ExtraColumns((), np.zeros(0), np.ones(0)), read_fusion(facts)
         self.elements_, self.smallest_fraction_ = read_elements(facts["elements"]), read_fraction(facts["smallest_fraction"])
+        self.formulas_ = read_formulas(facts.get("formulas"))
         self.target_mean_, self.target_std_ = float(facts["target_mean"]), float(facts["target_std"])
         self.n_train_, self.fingerprint_, self.target_ = facts["n_train"], facts["fingerprint"], dict(facts["target"])
         self.metrics_, self.member_errors_ = dict(facts["validation"]), dict(facts["member_errors"])
@@ -273,5 +275,5 @@ class FusedEstimator(FusedMembers):
         for name in ("members_", "classes_"): vars(self).pop(name, None)
         self.elements_, self.smallest_fraction_ = np.unique(lesson.train.numbers).tolist(), smallest_fraction(lesson.train)
         self.n_train_, self.fingerprint_ = len(lesson.train), fingerprint(lesson.train, lesson.indicators)
-        self.extra_ = ExtraColumns.of((), lesson.train)
+        self.extra_, self.formulas_ = ExtraColumns.of((), lesson.train), remembered(lesson.train)
         vars(self).update(about)

@@ -30,6 +30,7 @@ from ..estimators.trees import TREES, Trees
 # %% ../../nbs/07_fusion/03_members.ipynb #f6512ccf
 _SMALLEST = {"epochs": 1, "n_trees": 1, "seed": 0}
 
+# %% ../../nbs/07_fusion/03_members.ipynb #a445dd76
 @dataclass(frozen=True)
 class Member(Config):
     "Describe one member of a fused model; its name says what sets it apart."
@@ -199,6 +200,7 @@ def part_of(fitted: Fitted) -> tuple[dict, dict]:  # facts and tensors
     "Return what goes into a file."
     if isinstance(fitted, TreeMember): return fitted.part()
     facts, scores = fitted._facts(), torch.from_numpy(fitted.scores_)
+    facts["formulas"] = None  # the whole file names them
     return {**facts, "n_models": len(fitted.networks_)}, {**weights_of(fitted.networks_), "scores": scores}
 
 def from_part(facts: dict, tensors: dict, device: str = "auto", n_jobs: int = 1) -> Fitted:

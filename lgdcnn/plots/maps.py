@@ -56,6 +56,7 @@ def _draw_categories(ax, table, by: str, x: str, y: str, size: float, shapes: st
                    linewidth=0.25, label=name)
     return colors
 
+# %% ../../nbs/14_plots/05_maps.ipynb #3f17371a
 def _apart(xy: np.ndarray,  # (n, 2)
            least: float = 0.055,  # distance between neighbours, as a share of the panel
           ) -> np.ndarray:  # (n, 2)

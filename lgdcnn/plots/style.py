@@ -66,6 +66,7 @@ MODEL_LOOK = {  # name -> label, colour, marker, line style
     "mean": ("mean of training set", "#ece133", "v", ":"),
 }
 
+# %% ../../nbs/14_plots/01_style.ipynb #15e4776d
 def look(model: str) -> dict:  # label, color, marker, linestyle
     "Return the fixed look of a model, for any matplotlib call."
     label, color, marker, style = MODEL_LOOK.get(model, (model, "#7f7f7f", "x", "-"))

@@ -47,6 +47,7 @@ def _block(ax, values: np.ndarray, left: float, slanted: set = frozenset()) -> N
         ax.text(left + j + 0.5, i + 0.5, f"{v:.2f}", ha="center", va="center", fontsize=6, color=dark,
                 fontweight="bold" if v <= 1 else "normal", fontstyle="italic" if (i, j) in slanted else "normal")
 
+# %% ../../nbs/14_plots/06_table.ipynb #fc5b7bc4
 def relative_heatmap(view: list[dict],  # of `views.relative_mae`
                      datasets: Sequence[str],  # rows, filled or not
                      models: Sequence[tuple] = (("l-g-dcnn", "fast"),),  # measured columns: model and protocol
@@ -73,6 +74,7 @@ def relative_heatmap(view: list[dict],  # of `views.relative_mae`
     _key(ax, len(datasets) + 1.6, any_slanted=bool(slanted))
     return ax.set(xlim=(0, first + len(names)), ylim=(len(datasets) + 4.2, 0)) and ax
 
+# %% ../../nbs/14_plots/06_table.ipynb #2751c2a1
 _KEY_RATIOS = (0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5)
 
 def _key(ax, top: float, any_slanted: bool) -> None:
@@ -210,6 +212,7 @@ def _spread_of(r: dict) -> tuple[float, float] | None:  # how far a bar reaches 
     if "low" in r: return tuple(max(0.0, side / paper) for side in (r["difference"] - r["low"], r["high"] - r["difference"]))
     return (r["spread"] / paper,) * 2 if r["spread"] else None
 
+# %% ../../nbs/14_plots/06_table.ipynb #5b1d0808
 def ratio_plot(lines: Sequence[dict],  # of `views.ratios`, in the order to be drawn; with what `standing` knows
                ax: "Axes | None" = None) -> "Axes":
     "Draw measured over published errors; bars: 95 %, or one standard deviation over seeds or folds where that is not known."

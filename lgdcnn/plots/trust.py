@@ -151,6 +151,7 @@ def _frame(ax, symbols: Sequence[str]) -> None:
     ax.set(aspect="equal", xlim=(-0.06, 1.06), ylim=(-0.08, 0.95))
     ax.axis("off")
 
+# %% ../../nbs/14_plots/03_trust.ipynb #28c0b335
 def ternary_plot(table: "pd.DataFrame",  # from `response.response` of three elements
                  value: str = "prediction",  # column to colour by
                  label: str = "prediction",  # of the colour bar
@@ -175,6 +176,7 @@ def ternary_plot(table: "pd.DataFrame",  # from `response.response` of three ele
     ax.figure.colorbar(filled, ax=ax, label=label, shrink=0.8)
     return ax
 
+# %% ../../nbs/14_plots/03_trust.ipynb #6e73cdda
 def colour_limits(values: np.ndarray,  # (n,)
                   outside: np.ndarray | None = None,  # (n,) bool; these do not count, if others are left
                  ) -> tuple[float, float]:

@@ -40,6 +40,8 @@ def model_facts(path: str | Path) -> dict[str, str]:  # what, in words
             "unit": target.get("unit") or "not said",
             "rows trained on": f"{facts['n_train']:,}", "rows held out": f"{held:,}"}
     if elements: said["elements"] = f"{len(elements)}: " + " ".join(SYMBOLS[z] for z in elements)
+    said["domain"] = (f"{len(facts['formulas']):,} compositions, for --check model" if facts.get("formulas")
+                      else "elements alone: --check needs the table of training formulas")
     if facts.get("smallest_fraction"): said["smallest fraction"] = f"{facts['smallest_fraction']:.3g}"
     said |= _errors(facts, unit)
     said["intervals"] = f"calibrated on {held} rows, coverage up to {most_coverage(held):.0%}" if held else "none"

@@ -134,6 +134,7 @@ def _write_errors(folder: Path, key: dict, errors: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, gzip.compress("\n".join(f"{e:.4g}" for e in errors).encode(), 9, mtime=0))
 
+# %% ../../nbs/12_studies/09_sample_efficiency.ipynb #98c2e8ea
 def steps(folder: str | Path, lines: pd.DataFrame,  # of one model
          ) -> pd.DataFrame:  # n_from, n_to, seeds, difference, low, high, p, paired
     "Compare each size with the next smaller one: row by row where errors are kept, else by their two standard errors."
@@ -151,6 +152,7 @@ def steps(folder: str | Path, lines: pd.DataFrame,  # of one model
         found.append({"n_from": small, "n_to": large, "seeds": len(both), **line, "paired": paired})
     return pd.DataFrame(found, columns=["n_from", "n_to", "seeds", "difference", "low", "high", "p", "paired"])
 
+# %% ../../nbs/12_studies/09_sample_efficiency.ipynb #491e85da
 def _checkpoint(folder: Path, key: dict) -> Path:
     "Name the file in which a run is put aside; git does not see it."
     work = folder / "work"

@@ -64,6 +64,7 @@ def is_known(keys: Iterable[str], known: Iterable[str]) -> np.ndarray:  # (N,) b
         found.append(bool((np.abs(others - [m[e] for e in system]).max(1) <= NEAR).any()))
     return np.array(found)
 
+# %% ../../nbs/12_studies/10_small_data.ipynb #d93a65c2
 @dataclass(frozen=True, eq=False)
 class SmallSet:
     "Hold N compositions, each once, with one value."

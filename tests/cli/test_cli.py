@@ -8,13 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+from conftest import run
 
 from lgdcnn.cli import main
-
-
-def run(*args):
-    r = CliRunner().invoke(main, [str(a) for a in args])
-    return r.exit_code, r.stdout, r.stderr
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +42,7 @@ def test_a_csv_keeps_its_rows_and_columns(own):
     assert (code, out, err) == (0, "", "")
     given, answer = (pd.read_csv(own / f, keep_default_na=False) for f in ("own.csv", "out.csv"))
     assert list(answer) == ["formula", "enthalpy", "note", "prediction", "std", "lower", "upper", "unknown_elements",
-                            "trace_elements"]
+                            "trace_elements", "distance", "nearest", "outside", "reason"]
     assert answer["formula"].tolist() == given["formula"].tolist() and answer["formula"].iloc[-1] == "NaN"
     assert (answer["lower"] < answer["upper"]).all()
 
@@ -122,6 +118,23 @@ def test_a_model_knows_its_elements(own, tmp_path):
     assert run("predict", tmp_path / "old.lgdcnn", "XeF6", "--coverage", 0.5)[2] == ""
     code, out, err = run("predict", tmp_path / "old.lgdcnn", "XeF6", "--coverage", 0.5, "--check", "model")
     assert (code, out) == (2, "") and "does not say which elements" in err
+
+
+def test_a_model_knows_its_domain_without_the_table(own, tmp_path):
+    from lgdcnn import LGDCNNRegressor
+    ask = ("NaCl", "XeF6", "Al2O3Ag1e-6", "--coverage", 0.5, "--format", "json")
+    code, out, err = run("predict", own / "m.lgdcnn", *ask, "--check", "model")
+    model = LGDCNNRegressor.load(own / "m.lgdcnn")
+    assert code == 0 and len(model.formulas_) == model.n_train_  # each composition once
+    (tmp_path / "trained.csv").write_text("\n".join(["formula", *model.formulas_]))
+    same = json.loads(run("predict", own / "m.lgdcnn", *ask, "--check", tmp_path / "trained.csv")[1])
+    told = ("distance", "nearest", "outside", "reason")
+    assert [[r[c] for c in told] for r in json.loads(out)] == [[r[c] for c in told] for r in same]
+    assert [r["outside"] for r in same][1:] == [True, True] and same[1]["nearest"] in model.formulas_
+    model.formulas_ = None  # as in a file of an older version, or when they are too many
+    model.save(tmp_path / "old.lgdcnn")
+    rows = json.loads(run("predict", tmp_path / "old.lgdcnn", *ask, "--check", "model")[1])
+    assert "distance" not in rows[0] and "Xe" in rows[1]["unknown_elements"]
 
 
 def test_traces_are_told_on_stderr_or_in_a_column(own, tmp_path):

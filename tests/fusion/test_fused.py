@@ -310,7 +310,7 @@ def test_train_and_predict_from_the_shell(rows, tmp_path, monkeypatch):
     assert len(list((tmp_path / "kept").iterdir())) == 3
     r = run("predict", tmp_path / "m", "NaCl", "Fe2O3", "--format", "csv", "--check", "model")
     header, first, _ = r.stdout.splitlines()
-    assert r.exit_code == 0 and header == "formula,prediction,std,lower,upper,unknown_elements,trace_elements", r.stderr
+    assert r.exit_code == 0 and header.startswith("formula,prediction,std,lower,upper,unknown_elements,trace_elements,distance,"), r.stderr
     assert float(first.split(",")[1]) == pytest.approx(load_model(tmp_path / "m").predict(["NaCl"])[0], rel=1e-5)
     r = run("cecv", "count", tmp_path / "m", tmp_path / "t.csv")
     assert r.exit_code == 2

@@ -3,10 +3,9 @@ import io
 
 import pandas as pd
 import pytest
-from click.testing import CliRunner
+from conftest import run
 
 from lgdcnn import InputError
-from lgdcnn.cli import main
 from lgdcnn.shortlist.rank import bounded, chance, is_neutral, rank
 
 TABLE = """formula,prediction,std,lower,upper,outside
@@ -17,11 +16,6 @@ CaO,4,0.1,3.8,4.2,False
 XeF2,9,1,7,11,True
 LiF,-1,2,-5,3,False
 """
-
-
-def run(*args):
-    r = CliRunner().invoke(main, [str(a) for a in args])
-    return r.exit_code, r.stdout, r.stderr
 
 
 @pytest.fixture
@@ -68,3 +62,28 @@ def test_messages(predicted, tmp_path):
     assert "no candidate is left" in run("rank", tmp_path / "out.csv")[2]
     with pytest.raises(InputError, match="no column 'prediction'"): rank(pd.DataFrame({"formula": ["NaCl"]}))
     assert not is_neutral("NaCl2") and is_neutral("Fe3O4")
+
+
+def test_a_model_ranks_as_the_two_commands_do(fitted, embedded, tmp_path):
+    path, asked = fitted.save(tmp_path / "m.lgdcnn"), embedded.part("test")[0][:60]
+    (tmp_path / "c.csv").write_text("\n".join(["formula", *asked]))
+    assert run("predict", path, "--csv", tmp_path / "c.csv", "--check", "model", "--out", tmp_path / "p.csv", "--quiet")[0] == 0
+    for options, words in (({"lowest": True}, ("--lowest",)), ({"by": "chance", "above": -1}, ("--by", "chance", "--above", -1))):
+        found = fitted.rank(pd.Series(asked, index=range(100, 160)), 5, **options)
+        code, out, err = run("rank", tmp_path / "p.csv", "--n", 5, "--format", "csv", *words)
+        told = pd.read_csv(io.StringIO(out))
+        assert code == 0 and found["formula"].tolist() == told["formula"].tolist() and found.index.min() >= 100, err
+        for name in ("prediction", "lower", "upper", "distance"): assert found[name].to_numpy() == pytest.approx(told[name].to_numpy(), rel=1e-4)
+    with pytest.raises(InputError, match="by = 'x' is not possible"): fitted.rank(asked, by="x")
+
+
+def test_several_targets_have_no_order(root):
+    from lgdcnn import load_model
+    with pytest.raises(InputError, match="several targets has no order"):
+        load_model(root / "tests" / "files" / "format2-targets.safetensors").rank(["NaCl"])
+
+
+def test_what_a_bound_cuts_keeps_its_order():
+    table = pd.DataFrame({"formula": ["NaCl", "CaO", "Fe"], "prediction": [1.0, 2, 3], "std": 1.0, "lower": [-3.0, -2, -1], "upper": 9.0})
+    found = rank(table, by="bound", minimum=0, apart=0)
+    assert found["formula"].tolist() == ["Fe", "CaO", "NaCl"] and (found["lower"] == 0).all()
