@@ -51,6 +51,7 @@ class Measured:
     n_runs: int = 0  # lines that were read
     codes: int = 1  # versions of the training code that made them
 
+# %% ../../nbs/13_design/06_measured.ipynb #37fde29f
 def _complete(runs: Iterable[dict], sets: tuple[str, ...]) -> dict[str, dict[int, dict[str, dict]]]:
     "Sort lines by design, seed and set; leave out seeds that lack a set."
     found: dict = {}
@@ -82,6 +83,7 @@ def measured(runs: list[dict], sets: tuple[str, ...] | None = None) -> Measured:
     return Measured(sets, designs, table(_error), signals, _by_seed(found, sets, designs), references, len(runs),
                     len({line["provenance"]["training"] for line in runs}))
 
+# %% ../../nbs/13_design/06_measured.ipynb #46e69058
 def _cecv_at(line: dict, at: str) -> float:
     "Return the value of CECV at a place like 'trained read 0.05'."
     state, role, threshold = at.split()
