@@ -91,23 +91,54 @@ def _render(results, form: str, shares: bool) -> str:
 @click.option("--legacy", is_flag=True, help="Count as the reference does, for comparison.")
 @click.option("--shares", is_flag=True, help="In text, show clusters per compound instead of clusters.")
 @click.option("--format", "form", type=click.Choice(["text", "csv", "json"]), default="text", show_default=True)
+@click.option("--plot", type=click.Path(path_type=Path), help="Draw the curves here (png, pdf or svg).")
 @click.option("--device", default="auto", show_default=True)
 def command(model: Path, data: str, formula: str | None, separator: str | None, part: str, element: str, layer: str,
             sizes: str, thresholds: str, alignment: str, similarity: str, legacy: bool, shares: bool, form: str,
-            device: str) -> None:
+            plot: Path | None, device: str) -> None:
     "Count the chemical environments that a saved MODEL tells apart."
-    check_out("-", model, data, binary=False)
+    for out in ("-", *filter(None, [plot])): check_out(out, model, data, binary=False)
     formulas = read_formulas(data, part, formula, separator)
     sizes, thresholds = _numbers(sizes, "--sizes", int), _numbers(thresholds, "--thresholds", float)
-    from lgdcnn.estimators.regressor import LGDCNNRegressor
-    with in_file(model) as path: loaded = LGDCNNRegressor.load(path, device)
+    with in_file(model) as path: loaded = _network(path, device)
     results = _count(loaded, formulas, element, layer, sizes, thresholds,
                      "legacy" if legacy else similarity, dict(alignment=alignment))
     if not results: raise InputError(f"no compound of the data has as many elements as --sizes asks for: {sizes}")
     left_out = sum(r.n_left_out for r in results if r.layer == results[0].layer)
     click.echo(_render(results, form, shares))
+    if plot: _draw(results, plot)
     if left_out:
         click.echo(f"{left_out} compounds have another number of elements than {sizes} and were left out", err=True)
+
+# %% ../../nbs/18_cli/04_cecv.ipynb #b40ab74e
+def _network(path: Path, device: str):
+    "Load a model, or a network that the benchmark has kept."
+    if path.suffix != ".npz":
+        from lgdcnn.estimators.regressor import LGDCNNRegressor
+        return LGDCNNRegressor.load(path, device)
+    from lgdcnn.networks.saved import load_network
+    from lgdcnn.training.device import resolve_device
+    from lgdcnn.training.trained import Trained
+    return Trained(load_network(path)[0].to(resolve_device(device)))
+
+def _draw(results: Sequence["CECV"], path: Path) -> None:
+    "Draw shares against thresholds into a file."
+    import matplotlib
+    matplotlib.use("agg")
+    from lgdcnn.cecv import to_frame
+    from lgdcnn.plots.cecv import curves
+    from lgdcnn.plots.style import set_style
+    set_style()
+    table = to_frame(results)
+    layers, elements = table["layer"].nunique(), table["element"].nunique()
+    table["curve"] = table["element"] + ", " + table["layer"]
+    by = "curve" if layers > 1 and elements > 1 else "element" if elements > 1 else "layer"
+    ax = curves(table, by=by)
+    if elements == 1: ax.set_title(f"environments of {table['element'].iloc[0]}", fontsize=8)
+    try: ax.figure.savefig(path, dpi=200, bbox_inches="tight")
+    except (ValueError, OSError) as e:
+        raise InputError(f"{str(path)!r} cannot be drawn ({e}): name it .png, .pdf or .svg") from None
+    tell(f"saved {path}")
 
 # %% ../../nbs/18_cli/04_cecv.ipynb #2b76ae13
 def _count(model, formulas, element: str, layer: str, sizes, thresholds, similarity: str, options: dict) -> list:
