@@ -93,7 +93,7 @@ pre { background: var(--tint); padding: .7rem .9rem; border-radius: 6px; white-s
 
 # %% ../../nbs/15_shortlist/05_page.ipynb #d44b6d3b
 _PAPER = """
-@media (max-width: 30rem) { body { font-size: 15px } h1 { font-size: 1.4rem } }
+@media (max-width: 30rem) { body { font-size: 15px } h1 { font-size: 1.4rem } td.t { min-width: 13rem } }
 @media print {
   @page { margin: 18mm }
   body { font-size: 10pt } main, header, footer { max-width: none; padding: 0 } nav { display: none }
@@ -110,7 +110,7 @@ _PAGE = """<!DOCTYPE html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{{ title }}</title>
-<style>{{ style }}</style>
+<style>{{ style | safe }}</style>
 </head>
 <body>
 <header><h1>{{ title }}</h1><p class="lead">{{ lead }}</p>
@@ -161,6 +161,5 @@ def _size(p: Picture) -> tuple[int, int]:  # of the picture in the page, at half
 def render(title: str, lead: str, sections: Sequence[Section], foot: str) -> str:
     "Lay a report out as one HTML page."
     page = Environment(autoescape=True, trim_blocks=False).from_string(_PARTS + _PAGE)
-    from markupsafe import Markup
     return page.render(title=title, lead=lead, sections=sections, foot=foot, kinds=_kinds, size=_size,
-                       style=Markup(_STYLE + _PAPER)).lstrip()
+                       style=_STYLE + _PAPER).lstrip()

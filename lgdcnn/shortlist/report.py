@@ -24,7 +24,7 @@ from lgdcnn.shortlist.evidence import (
 )
 from .page import Section, Table, drawn, render
 from .rank import candidates, rank
-from .show import shared_out
+from .show import is_sum, shared_out
 from ..trust.applicability import domain_of
 
 # %% ../../nbs/15_shortlist/08_report.ipynb #1c5317b2
@@ -75,17 +75,17 @@ def chosen_how(options: dict,  # of `rank`
              *([f"values are {' and '.join(cut)}, as physics has it"] if cut else [])]
     return "; ".join(words) + "."
 
-def reasons(s: Sources, formulas: Sequence[str], unit: str = "") -> list[str]:  # one for each; empty where there is none
+def reasons(s: Sources, formulas: Sequence[str]) -> list[str]:  # one for each; empty where there is none
     "Say what the elements do to each prediction, the three strongest."
     try: table = shared_out(s.model, list(formulas))
     except InputError: return [""] * len(formulas)
     kind, out = "contribution" if "contribution" in table else "effect", [[] for _ in formulas]
     strong = table.iloc[(-table[kind].abs()).argsort(kind="stable")].dropna(subset=kind)
-    for t in strong.to_dict("records"): out[t["row"]].append(f"{t['element']} {t[kind]:+.3g} {unit}".rstrip())
+    for t in strong.to_dict("records"): out[t["row"]].append(f"{t['element']}\N{NO-BREAK SPACE}{t[kind]:+.3g}")
     return [", ".join(parts[:3]) for parts in out]
 
 # %% ../../nbs/15_shortlist/08_report.ipynb #c06cc637
-def _beside(s: Sources, best: pd.DataFrame, unit: str) -> list[str]:
+def _beside(s: Sources, best: pd.DataFrame) -> list[str]:
     "Name the nearest training compound of each candidate, with what was measured of it."
     if "nearest" not in best: return [""] * len(best)
     value = {}
@@ -95,7 +95,7 @@ def _beside(s: Sources, best: pd.DataFrame, unit: str) -> list[str]:
     power = (lambda v: 10.0 ** v) if s.options.get("log") else (lambda v: v)
     known = [value.get(k) for k in composition_keys(best["nearest"].tolist())]
     names = ["this very compound" if float(d) < 1e-4 else f for f, d in zip(best["nearest"], best["distance"])]
-    return [f"{f}, {said(power(v), unit)}" if v is not None else f for f, v in zip(names, known)]
+    return [f"{f}, {said(power(v))}" if v is not None else f for f, v in zip(names, known)]
 
 def value_unit(s: Sources) -> str:
     "Return the unit of the shortlist: that of the target, without its logarithm if that is undone."
@@ -111,8 +111,9 @@ def shortlist_table(s: Sources, best: pd.DataFrame) -> Table:  # from `rank`
     if ends: add(with_unit("90 % interval", unit), [f"{said(a)} to {said(b)}" for a, b in zip(best["lower"], best["upper"])])
     if "chance" in best: add("chance", [f"{c:.0%}" for c in best["chance"]])
     if "distance" in best: add("distance (steps)", [f"{float(d):.2f}" for d in best["distance"]])
-    votes = reasons(s, best["formula"], "log10" if s.options.get("log") else s.unit)
-    for name, texts in (("nearest known, and measured", _beside(s, best, unit)), ("what the elements do", votes)):
+    votes = with_unit("what the elements do", "in powers of ten" if s.options.get("log") else s.unit)
+    for name, texts in ((with_unit("nearest known, and measured", unit), _beside(s, best)), (votes, reasons(s,
+                                                                                                            best["formula"]))):
         if any(texts): add(name, texts)
     return Table(f"The shortlist: {len(best)} candidates", columns, list(zip(*cells)))
 
@@ -130,6 +131,9 @@ def _intervals(best: pd.DataFrame, label: str):
 _CAUTION = ("The best of many predictions are on average a little too good, since luck helps to the top: the safe end of "
             "the interval (--by bound) or a chance (--by chance) is the more careful order.")
 
+_VOTES = {"contributions": "What the elements do: the three largest shares that lead here from the rows' mean.",
+          "effects": "What the elements do: how much higher (+) or lower (-) the prediction is than without each; three."}
+
 def shortlist_section(s: Sources, table: pd.DataFrame | None) -> Section:  # from `predicted`
     "Choose candidates, and say why."
     key, title = "shortlist", "Shortlist"
@@ -139,6 +143,7 @@ def shortlist_section(s: Sources, table: pd.DataFrame | None) -> Section:  # fro
     unit = value_unit(s)
     texts = [f"{len(best)} of {len(table):,} candidates. " + chosen_how(s.options, unit)]
     if s.options.get("by", "value") == "value": texts.append(_CAUTION)
+    if not s.model.extra_.names: texts.append(_VOTES["contributions" if is_sum(s.model) else "effects"])
     picture = drawn(lambda: _intervals(best, with_unit(f"predicted {s.quantity}", unit)), "Predictions"
                     + (" and their 90 % intervals." if "lower" in best else "."),
                     f"Dots: predicted {s.quantity} of the {len(best)} candidates of the table, "
