@@ -62,6 +62,7 @@ class RowError(InputError):
 def choose(name: str,  # the key asked for
            registry: dict,  # the known names and their values
            what: str,  # what the names stand for, in the message
+           remedy: str = "",  # for a name that is right, but not there yet
           ) -> Any:  # the value stored under `name`
     "Look `name` up in `registry`; raises `InputError` naming the known keys."
     if name in registry: return registry[name]
@@ -69,4 +70,5 @@ def choose(name: str,  # the key asked for
     near = difflib.get_close_matches(str(name)[:_QUOTED], registry, n=1, cutoff=0.4)
     hint = f"did you mean {near[0]!r}? " if near else ""
     names = f"known are {', '.join(sorted(registry))}" if len(registry) <= 20 or not near else ""
-    raise InputError(f"unknown {what} {quoted(name)}: {hint}{names}".rstrip())
+    said = f"{hint}{'or ' if near else ''}{remedy}{'; ' if names else ''}" if remedy else hint
+    raise InputError(f"unknown {what} {quoted(name)}: {said}{names}".rstrip())

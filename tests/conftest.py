@@ -1,4 +1,4 @@
-"""What the tests share: the repository root, a small fitted model, the set's formulas.
+"""What the tests share: the repository root, a small fitted model, the set's formulas, the command as a shell sees it.
 
 And in which order they run, on how many processes (`pytest -n auto --dist loadgroup`), and which belong to what was changed
 (`pytest --quick`).
@@ -104,6 +104,15 @@ def write_seconds(stats):
         lines = csv.writer(f, lineterminator="\n")
         lines.writerow(["test", "seconds"])
         lines.writerows([name, f"{s:.1f}"] for name, s in sorted(took.items()) if s > 1)
+
+
+def run(*args) -> tuple[int, str, str]:  # exit code, standard output, standard error
+    "Call `lgdcnn` as a shell would, without a process of its own."
+    from click.testing import CliRunner
+
+    from lgdcnn.cli import main
+    r = CliRunner().invoke(main, [str(a) for a in args])
+    return r.exit_code, r.stdout, r.stderr
 
 
 @pytest.fixture(scope="session")

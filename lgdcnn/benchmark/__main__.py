@@ -14,6 +14,7 @@ from .card import check_card
 from .supervisor import run_workers
 from .worker import plan_of, run_benchmark
 from ..config import InputError
+from ..networks.plugins import load_plugins
 
 # %% ../../nbs/10_benchmark/10_main.ipynb #5e11a007
 FILTERS = ("dataset", "model", "fold", "protocol", "seed")
@@ -30,6 +31,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--every", type=float, default=5, help="seconds between two lines of progress of --workers")
     run.add_argument("--keep", default="some", help="predictions to store: all, some or none")
     run.add_argument("--force", action="store_true", help="also cells that are done")
+    run.add_argument("--keep-models", action="store_true", dest="networks", help="store trained networks, below networks/")
+    run.add_argument("--load", action="append", default=[], help="a file that adds networks of your own")
     run.add_argument("--in-parts", action="store_true", help="put a network aside when the time is over")
     card = commands.add_parser("card", help="Is the device right, and how fast is it?")
     for name in ("device", "results", "seconds"): card.add_argument(f"--{name}")
@@ -42,6 +45,7 @@ def run_cells(given: dict,  # option to value, as `FILTERS` and the parser name 
              ) -> int:  # exit code: 1 if something failed
     "Run cells in this process, or by workers if their number is given."
     given = dict(given)
+    load_plugins(given.pop("load"))
     filters = {k: given.pop(k) for k in (*FILTERS, "cell")}
     workers, more = given.pop("workers"), {k: given.pop(k) for k in ("rehearse", "every")}
     if workers is None: outcome = run_benchmark(plan_of(**filters, device=given["device"]), **given, note=note)

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from ..config import MODELS, PROTOCOLS, InputError, TrainConfig, choose
+from ..config import MODELS, PROTOCOLS, InputError, TrainConfig, choose, known_as
 from ..data.parts import SHARES, part_name, part_rows, read_part
 from ..data.registry import cards
 from .results import Cell, RunRow
@@ -164,6 +164,7 @@ def _named(dataset, model, fold, protocol, seed) -> list[Cell]:
 def make_plan(dataset: Iterable[str] = (), model: Iterable[str] = (), fold: Iterable[str] = (),
               protocol: Iterable[str] = (), seed: Iterable[str] = (), device: str = "cpu") -> list[Cell]:
     "Filter the plan for a device by globs and add cells named in full; raises `InputError` if nothing is left."
+    model = [known_as(m) for m in model]
     asked = {"dataset": dataset, "model": model, "fold": fold, "protocol": protocol, "seed": seed}
     try: named = _named(*map(tuple, asked.values()))
     except ValueError as e: raise InputError(str(e)) from None

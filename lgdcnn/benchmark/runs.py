@@ -21,6 +21,7 @@ from ..trust.conformal import calibrated_coverage, calibrated_multiples
 from ..training.device import Machine
 from ..networks.layers import CompositionTensors
 from ..networks.models import build_model, n_parameters
+from ..networks.plugins import source_with
 from ..data.packing import ArraySet
 from .plan import CLASSES_ONLY, check_model, family, models, networks
 from .provenance import code_version, provenance
@@ -175,6 +176,7 @@ def make_row(cell: Cell, data: ArraySet, machine: Machine, fit: Fit, predictions
     y_val, regression = data.part("val", cell.fold)[1], data.task == "regression"
     val = y_val, validation.mean, validation.std
     made = provenance(machine, code) | ({} if fit.n_parameters else {"precision": "fp32"})
+    made["source"] = source_with(made["source"], networks().get(cell.model))
     return RunRow(
         **vars(cell), task=data.task, unit=data.unit, model_digest=fit.model_digest, protocol_digest=fit.protocol_digest,
         n_train=len(split.train), n_val=len(split.val), n_test=len(split.test),

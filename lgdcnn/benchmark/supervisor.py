@@ -26,6 +26,7 @@ from .worker import check_budget, plan_of, results_folder, shrink
 from ..config import InputError, choose
 from ..training.device import Machine
 from ..data.packing import check_pack
+from ..networks.plugins import loaded
 from ..data.parts import read_part
 from .plan import family, read_budget
 from .results import Cell
@@ -269,7 +270,8 @@ def run_workers(filters: dict,  # see `lgdcnn.benchmark.worker.plan_of`
                 threads: int | None = None, pack: str | Path | None = None, results: str | Path | None = None,
                 keep: str = "some",
                 rehearse: str | Path | None = None,  # a file of changes, see `worker.shrink`
-                note: Callable[[str], None] = lambda text: None, every: float = 5) -> Report:
+                note: Callable[[str], None] = lambda text: None, every: float = 5,
+                networks: bool = False) -> Report:
     "Run the undone cells of a plan by several workers; raises `InputError` for options that are not possible."
     began = time.monotonic()
     shrink(rehearse)
@@ -285,6 +287,6 @@ def run_workers(filters: dict,  # see `lgdcnn.benchmark.worker.plan_of`
     shared = machine.device.type == "cuda" and device in ("auto", "cuda")  # several cards are shared out
     task = {"device": "cuda" if shared else str(machine.device), "precision": precision, "threads": threads, "keep": keep,
             "pack": str(Path(pack).resolve()) if pack else None, "results": str(store.folder.resolve()),
-            "rehearse": str(Path(rehearse).resolve()) if rehearse else None}
+            "rehearse": str(Path(rehearse).resolve()) if rehearse else None, "load": loaded(), "networks": networks}
     left = seconds - (time.monotonic() - began)
     return Supervisor(undone, store, min(workers, len(undone)), task, left, note, every).run()

@@ -8,7 +8,6 @@ __all__ = ['KEEP_BELOW', 'Tell', 'results_folder', 'loader', 'Outcome', 'no_room
 
 # %% ../../nbs/10_benchmark/07_worker.ipynb #3011d967
 import contextlib
-import dataclasses
 import errno
 import functools
 import json
@@ -20,17 +19,17 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .claims import Claims
 from ..config import MODELS, PROTOCOLS, InputError, choose, repo_root, settings
-from ..training.device import Machine
-from ..training.device import resolve_device
+from ..training.device import Machine, resolve_device
 from ..data.packing import ArraySet, load_pack
+from ..networks.plugins import load_plugins
 from ..data.parts import part_set, read_part
-from .plan import (JOINT, MAIN, epochs, family, is_kept, kind, make_plan, networks, projected_seconds,
-                                   read_budget)
+from .plan import JOINT, MAIN, epochs, family, is_kept, kind, make_plan, networks
+from .plan import projected_seconds, read_budget
 from .results import Cell, Predictions, RunRow
 from .store import ResultStore, sweep
 from .runs import Paused, impossible, resolve, run_cell
@@ -78,7 +77,7 @@ def _keep(row: RunRow, predictions: Predictions, validation: Predictions, keep: 
     "Return row and predictions as they are to be stored."
     wanted = row.model in (MAIN, JOINT) or row.n_test <= KEEP_BELOW
     if keep == "all" or (keep == "some" and wanted): return row, predictions, validation
-    return dataclasses.replace(row, predictions="", validation=""), None, None
+    return replace(row, predictions="", validation=""), None, None
 
 def no_room(error: Exception) -> str:  # "" for any other error
     "Say that a disk is full, or a file or quota at its limit."
@@ -93,9 +92,9 @@ Tell = Callable[[str, Cell, dict], None]  # what happened, to which cell, with w
 class _Worker:
     "Hold what a worker needs to decide about cells, and what it has done."
     def __init__(self, store: ResultStore, load, machine: Machine, budget: float, force: bool, keep: str, in_parts: bool,
-                 note: Callable[[str], None], tell: Tell, fitting: bool, claims: Claims | None):
+                 note: Callable[[str], None], tell: Tell, fitting: bool, networks: bool, claims: Claims | None):
         self.store, self.load, self.machine, self.force, self.keep = store, load, machine, force, keep
-        self.in_parts, self.note, self.tell, self.fitting = in_parts, note, tell, fitting
+        self.in_parts, self.note, self.tell, self.fitting, self.networks = in_parts, note, tell, fitting, networks
         self.end, self.outcome, self.claims = time.monotonic() + budget, Outcome(), claims or Claims(store.folder, note=note)
         self.rows = {r.cell: r for r in store.rows()}
 
@@ -115,9 +114,9 @@ class _Worker:
         return "too long for what is left" if needed > self.end - time.monotonic() else ""
 
     def kept(self, cell: Cell) -> Path | None:
-        "Return where the network of a cell is kept; on a card alone, where the plan asks for it."
-        if kind(self.machine.label) != "cuda" or not is_kept(cell): return None
-        return self.store.network_room(cell)
+        "Return where the network of a cell is kept: where it is asked for, and on a card where the plan asks for it."
+        wanted = self.networks or kind(self.machine.label) == "cuda" and is_kept(cell)
+        return self.store.network_room(cell) if wanted and cell.model in networks() else None
 
     def run(self, cell: Cell) -> None:
         "Train, score and store one cell; raises `Paused`, or whatever went wrong."
@@ -135,7 +134,7 @@ class _Worker:
     def attempt(self, cell: Cell) -> None:
         "Claim a cell and run it, unless something speaks against it."
         why = self.why_not(cell)
-        claim = dataclasses.replace(cell, dataset=family(cell)[0]) if not why else cell  # siblings are one piece of work
+        claim = replace(cell, dataset=family(cell)[0]) if not why else cell  # siblings are one piece of work
         if not why and not self.claims.take(claim): why = "in work elsewhere"
         if why: return self.outcome.skip(why)
         try:
@@ -146,8 +145,7 @@ class _Worker:
         finally: self.claims.release(claim)
 
 # %% ../../nbs/10_benchmark/07_worker.ipynb #f918ea91
-def fill(plan: Iterable[Cell],
-         store: ResultStore,
+def fill(plan: Iterable[Cell], store: ResultStore,
          load: Callable[[str], ArraySet],  # see `loader`
          machine: Machine,
          budget: float = math.inf,  # seconds
@@ -158,10 +156,11 @@ def fill(plan: Iterable[Cell],
          tell: Tell = lambda event, cell, facts: None,  # told of it in a form for programs
          fitting: bool = False,  # in parts, but begin nothing new that is projected to outlast the budget
          claims: Claims | None = None,  # by default those of the folder
+         networks: bool = False,  # keep what was trained
         ) -> Outcome:
     "Run undone cells until the plan or the budget ends; safe to be killed, and to run beside others."
     choose(keep, {"all": 0, "some": 0, "none": 0}, "choice of predictions")
-    worker = _Worker(store, load, machine, budget, force, keep, in_parts, note, tell, fitting, claims)
+    worker = _Worker(store, load, machine, budget, force, keep, in_parts, note, tell, fitting, networks, claims)
     sweep(store.folder)
     for cell in plan:
         worker.look()
@@ -207,12 +206,12 @@ def check_budget(plan: Iterable[Cell], store: ResultStore, machine: Machine, sec
 def run_benchmark(plan: list[Cell], budget: str | float | None = None, device: str = "auto", precision: str = "auto",
                   threads: int | None = None, pack: str | Path | None = None, results: str | Path | None = None,
                   force: bool = False, keep: str = "some", in_parts: bool = False,
-                  note: Callable[[str], None] = lambda text: None) -> Outcome:
+                  note: Callable[[str], None] = lambda text: None, networks: bool = False) -> Outcome:
     "Run the undone cells of a plan; raises `InputError` for options that are not possible."
     machine, store = Machine.choose(device, precision, threads), ResultStore(results_folder(results))
     seconds = math.inf if budget is None else read_budget(budget)
     if in_parts and not force: check_budget(plan, store, machine, seconds)
-    return fill(plan, store, loader(pack), machine, seconds, force, keep, in_parts, note)
+    return fill(plan, store, loader(pack), machine, seconds, force, keep, in_parts, note, networks=networks)
 
 def plan_of(cell: Iterable[str] = (), device: str = "cpu", **filters: Iterable[str]) -> list[Cell]:
     "Return cells given by name, or those of the plan for a device that fit the filters."
@@ -271,6 +270,7 @@ def _tell(event: str, cell: Cell, facts: dict) -> None:
 
 def _work(task: dict, without: set[str]) -> None:
     "Do what a supervisor asks for."
+    load_plugins(task.get("load", ()))
     shrink(task["rehearse"])
     machine = Machine.choose(task["device"], task["precision"], task["threads"])
     store, load = ResultStore(task["results"]), loader(task["pack"])
@@ -279,7 +279,7 @@ def _work(task: dict, without: set[str]) -> None:
     for fitting in (True, False):
         left = (c for c in cells if c.id not in without)
         outcome = fill(left, store, load, machine, task["end"] - time.monotonic(), keep=task["keep"], in_parts=True,
-                       tell=_tell, fitting=fitting)
+                       tell=_tell, fitting=fitting, networks=task.get("networks", False))
         if outcome.stopped: break
 
 def serve() -> int:  # exit code

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from ..config import InputError
+from ..config import InputError, known_as
 
 # %% ../../nbs/18_cli/05_benchmark.ipynb #dfe7faaa
 @click.group()
@@ -82,6 +82,7 @@ def plan(form: str, device: str | None, budget: str, pack: Path | None, results:
 @click.option("--pack", type=click.Path(path_type=Path), help="Data from `lgdcnn datasets pack` instead of the cache.")
 @click.option("--keep", type=click.Choice(["all", "some", "none"]), default="some", show_default=True,
               help="Test predictions to store; some: of the main network, and of others up to 20,000 rows.")
+@click.option("--keep-models", is_flag=True, help="Store trained networks too, for `lgdcnn cecv`; git ignores them.")
 @click.option("--in-parts", is_flag=True, help="Put a network aside when the budget is spent; the next call goes on.")
 @click.option("--force", is_flag=True, help="Also cells that are done.")
 @click.option("--workers", type=int, help="Processes that share the plan, in parts; each has one thread on a processor.")
@@ -93,14 +94,14 @@ def plan(form: str, device: str | None, budget: str, pack: Path | None, results:
 @click.option("--rehearse", type=click.Path(path_type=Path), hidden=True)
 @_results
 def run(cell: tuple[str, ...], budget: str | None, device: str, precision: str, threads: int | None,
-        pack: Path | None, keep: str, in_parts: bool, force: bool, workers: int | None, every: float,
+        pack: Path | None, keep: str, keep_models: bool, in_parts: bool, force: bool, workers: int | None, every: float,
         executor: str, scheduler: str | None, slurm: tuple[str, ...], rehearse: Path | None, results: Path | None,
         **filters: object) -> None:
     "Run undone cells; safe to kill at any moment and to start several times at once."
     from lgdcnn.benchmark.__main__ import run_cells
     given = {"cell": cell, "budget": budget, "device": device, "precision": precision, "threads": threads, "pack": pack,
              "keep": keep, "in_parts": in_parts, "force": force, "workers": workers, "every": every, "rehearse": rehearse,
-             "results": results}
+             "results": results, "networks": keep_models, "load": ()}
     if executor != "local" or scheduler or slurm:
         from lgdcnn.cluster.cells import run_elsewhere
         raise SystemExit(run_elsewhere(given | filters, executor, scheduler, slurm, _note, click.echo))
@@ -155,7 +156,23 @@ def _chosen(records: list[dict], dataset: tuple, model: tuple) -> list[dict]:
     "Keep records whose data set and model fit a glob of each kind given."
     from fnmatch import fnmatchcase
     def fits(value, globs): return not globs or any(fnmatchcase(value, g) for g in globs)
-    return [r for r in records if fits(r["dataset"], dataset) and fits(r["model"], model)]
+    models = [known_as(m) for m in model]
+    return [r for r in records if fits(r["dataset"], dataset) and fits(r["model"], models)]
+
+# %% ../../nbs/18_cli/05_benchmark.ipynb #a85540b4
+def _sets(dataset: tuple) -> list[str]:
+    "Name the regression sets that are asked about."
+    from lgdcnn.benchmark.plan import by_size
+    return [r["dataset"] for r in _chosen([{"dataset": d, "model": ""} for d in by_size()], dataset, ())]
+
+def _judged(records: list[dict], dataset: tuple,
+            model: tuple) -> dict[str, str | None]:  # to a protocol, if only that counts
+    "Choose the models about which a verdict is given: the main ones, or those asked for."
+    from lgdcnn.benchmark.plan import MAIN, OWN, networks
+    from lgdcnn.benchmark.results import BLENDS
+    there = dict.fromkeys(r["model"] for r in _chosen(records, (), model))
+    names = [n for n in there if n in networks()] if model else [n for n in (MAIN, *OWN) if n in there or not dataset]
+    return dict.fromkeys(names) | {n: "none" for n in BLENDS if n in there} if _sets(dataset) else {}
 
 # %% ../../nbs/18_cli/05_benchmark.ipynb #6bee8cb5
 _pack = click.option("--pack", type=click.Path(path_type=Path), help="Data from a pack instead of the cache.")
@@ -174,8 +191,6 @@ def table(dataset: tuple[str, ...], model: tuple[str, ...], against: str | None,
     from lgdcnn.comparison.against import against as compare
     from lgdcnn.comparison.against import averaged
     from lgdcnn.benchmark.worker import loader, results_folder
-    from lgdcnn.benchmark.plan import MAIN, OWN
-    from lgdcnn.benchmark.results import BLENDS
     from lgdcnn.comparison.render import as_csv, render, render_difference
     from lgdcnn.benchmark.store import ResultStore
     from lgdcnn.comparison.table import verdict, with_empty
@@ -185,13 +200,12 @@ def table(dataset: tuple[str, ...], model: tuple[str, ...], against: str | None,
         click.echo(as_csv(records) if form == "csv" else render_difference(records, form))
         return
     from lgdcnn.comparison.evidence import read_evidence
-    from lgdcnn.comparison.standing import informed, read_lines, standing, told
+    from lgdcnn.comparison.standing import informed, table_lines, standing, told
     rows, known = store.rows(), store.folder.parent / "table"  # what the stored predictions say of these errors
-    records = informed(rows, known)
-    for name, by in (dict.fromkeys((MAIN, *OWN)) | dict.fromkeys(BLENDS, "none")).items():
-        if name in BLENDS and not any(r["model"] == name for r in records): continue
-        _note(verdict(records, name, by))
-        if lines := standing(records, read_evidence(known), read_lines(known, "authors"), name, by): _note(told(lines))
+    records = _chosen(informed(rows, known), dataset, ())
+    for name, by in _judged(records, dataset, model).items():
+        _note(verdict(records, name, by, len(_sets(dataset))))
+        if lines := standing(records, read_evidence(known), table_lines(known, "authors"), name, by): _note(told(lines))
     records = with_empty(records, rows)
     click.echo(render(_chosen(records + (averaged(store, load) if averages else []), dataset, model), form))
 

@@ -22,7 +22,7 @@ from .engines import Engine
 from ..config import InputError
 from ..training.device import Machine
 
-# %% ../../nbs/16_cluster/02_cells.ipynb #a3fb565a
+# %% ../../nbs/16_cluster/02_cells.ipynb #48ef2621
 @dataclasses.dataclass(frozen=True)
 class How:
     "Say how cells are run: the options of `lgdcnn benchmark run` that a worker needs."
@@ -32,6 +32,7 @@ class How:
     precision: str = "auto"
     threads: int | None = None
     keep: str = "some"
+    networks: bool = False  # kept too
     rehearse: str | None = None
 
 _load = functools.cache(loader)
@@ -48,7 +49,7 @@ def do_cell(how: How,
     shrink(how.rehearse)
     machine = Machine.choose(how.device, how.precision, how.threads)
     outcome = fill([Cell.from_id(name)], ResultStore(how.results), _load(how.pack), machine, keep=how.keep, in_parts=True,
-                   claims=_Nobodys())
+                   claims=_Nobodys(), networks=how.networks)
     failed = "; ".join(why for _, why in outcome.failed) or outcome.stopped
     return {"done": [r.cell.id for r in outcome.done], "failed": failed, "passed": list(outcome.passed)}
 
@@ -110,7 +111,7 @@ def executor_of(kind: str,  # "dask" or "slurm"
     executor = slurm_executor(results / "work" / "slurm", hours, **read_options(options))
     return functools.partial(by_slurm, executor=executor, workers=workers)
 
-# %% ../../nbs/16_cluster/02_cells.ipynb #8c99c065
+# %% ../../nbs/16_cluster/02_cells.ipynb #c8278a0e
 def run_elsewhere(given: dict,  # options of `lgdcnn benchmark run`
                   executor: str, scheduler: str | None, options: tuple[str, ...],
                   note: Callable[[str], None],  # told of progress
@@ -125,7 +126,7 @@ def run_elsewhere(given: dict,  # options of `lgdcnn benchmark run`
     hours = 24 if given["budget"] is None else read_budget(given["budget"]) / 3600
     engine = executor_of(executor, given["workers"] or 2, scheduler, options, hours, folder)
     files = {k: str(Path(given[k]).resolve()) if given[k] else None for k in ("pack", "rehearse")}
-    how = How(str(folder), **files, **{k: given[k] for k in ("device", "precision", "threads", "keep")})
+    how = How(str(folder), **files, **{k: given[k] for k in ("device", "precision", "threads", "keep", "networks")})
     plan = plan_of(given["cell"], given["device"], **{k: given[k] for k in FILTERS})
     report = run_by(engine, plan, how, note)
     say(str(report))

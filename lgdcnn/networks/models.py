@@ -21,6 +21,7 @@ from .layers import Embedder, FractionHead, Head, SmoothEmbedder
 from .packed import Packed, sorted_rows
 
 # %% ../../nbs/03_networks/05_models.ipynb #f7a18e96
+_REMEDY = "load the module that defines it (in a shell: --load FILE)"  # for a stage that is not there
 STAGES = {"lstm": layers.LSTM, "gru": layers.GRU, "attention": layers.Attention, "dcnn": layers.DCNN,
           "self-attention": peer_layers.SelfAttention, "residual": peer_layers.Residual,
           "message": peer_layers.MessagePassing}
@@ -76,7 +77,7 @@ class CompositionNetwork(nn.Module):
         self.stages, width = nn.ModuleDict(), config.d_model
         for name in config.stages:
             kind = name.partition(":")[0]
-            if name not in self.stages: self.stages[name] = choose(kind, STAGES, "stage")(width, config)
+            if name not in self.stages: self.stages[name] = choose(kind, STAGES, "stage", _REMEDY)(width, config)
             width = self.stages[name].d_out
         self.layer_names = yielded_names(config, self.stages)
         check_merge(config, width)

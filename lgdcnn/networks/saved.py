@@ -41,6 +41,7 @@ def load_network(path: str | Path) -> tuple[CompositionNetwork, dict]:  # on the
             state = {k: torch.from_numpy(z[k]) for k in z.files if k != "contents"}
         network = build_model(ModelConfig.from_dict(head["config"]))
         network.load_state_dict({k: v.float() if v.dtype == torch.float16 else v for k, v in state.items()})
+    except InputError as e: raise InputError(f"{path}: {e}") from None  # of a stage that is not known here, say
     except (ValueError, KeyError, TypeError, AttributeError, OSError, EOFError, RuntimeError, zipfile.BadZipFile,
             zlib.error) as e:
         raise InputError(f"{path} is no saved network of this version, or damaged ({str(e).splitlines()[0]})") from e

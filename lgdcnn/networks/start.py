@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 
-from ..config import MODELS, InputError, ModelConfig, as_config, quoted
+from ..config import MODELS, InputError, ModelConfig, as_config, known_as, quoted
 from .models import CompositionNetwork
 from .shipped import shipped
 
@@ -48,7 +48,7 @@ def start_config(architecture: str | ModelConfig, start: object = None) -> Model
     if start != PRETRAINED: return asked
     ours = shipped().network.config.replace(n_targets=1)
     found = _differences(ours, asked)
-    if architecture == "l-g-dcnn" or not found: return ours
+    if known_as(architecture) == "l-g-dcnn" or not found: return ours
     k, there, here = found[0]
     raise InputError(f"init_from = {PRETRAINED!r} brings its own architecture, an l-g-dcnn of width {ours.d_model} ({k} is "
                      f"{there!r} there and {here!r} here): leave architecture out")

@@ -3,10 +3,9 @@ import io
 
 import pandas as pd
 import pytest
-from click.testing import CliRunner
+from conftest import run
 
 from lgdcnn import InputError
-from lgdcnn.cli import main
 from lgdcnn.shortlist.check import check_table, in_words, joined, refuse, rejected, row_problems, unreadable
 
 MESSY = """Formula;gap;source
@@ -19,11 +18,6 @@ NaCl;8,5;a
 MgO;7,8 eV;q
 """
 TINY = ("--architecture", "dcnn-k1", "--epochs", "1", "--validation", "0", "--quiet")
-
-
-def run(*args):
-    r = CliRunner().invoke(main, [str(a) for a in args])
-    return r.exit_code, r.stdout, r.stderr
 
 
 @pytest.fixture

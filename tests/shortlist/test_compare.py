@@ -2,19 +2,13 @@
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import CliRunner
+from conftest import run
 
-from lgdcnn.cli import main
 from lgdcnn.shortlist import compare as room
 from lgdcnn.shortlist.compare import CONTENDERS, behind, beside, contenders, cross_validate, recommendation, scoreboard
 
 pytest.importorskip("lightgbm")
 NAMES = ("mean", "nearest-neighbour", "gradient-boosting", "trees")
-
-
-def run(*args):
-    r = CliRunner().invoke(main, [str(a) for a in args])
-    return r.exit_code, r.stdout, r.stderr
 
 
 @pytest.fixture(scope="module")

@@ -3,10 +3,9 @@ import io
 
 import pandas as pd
 import pytest
-from click.testing import CliRunner
+from conftest import run
 
 from lgdcnn import InputError
-from lgdcnn.cli import main
 from lgdcnn.shortlist.rank import bounded, chance, is_neutral, rank
 
 TABLE = """formula,prediction,std,lower,upper,outside
@@ -17,11 +16,6 @@ CaO,4,0.1,3.8,4.2,False
 XeF2,9,1,7,11,True
 LiF,-1,2,-5,3,False
 """
-
-
-def run(*args):
-    r = CliRunner().invoke(main, [str(a) for a in args])
-    return r.exit_code, r.stdout, r.stderr
 
 
 @pytest.fixture
@@ -59,7 +53,7 @@ def test_limits_of_logarithms_are_given_as_values():
 
 def test_messages(predicted, tmp_path):
     (tmp_path / "bare.csv").write_text("formula,prediction\nNaCl,1\nCaO,2\n")
-    assert "predict with --check TRAIN.csv" in run("rank", tmp_path / "bare.csv")[2]
+    assert "predict with --check model" in run("rank", tmp_path / "bare.csv")[2]
     assert "only 2 of 2 candidates are left" in run("rank", tmp_path / "bare.csv")[2]
     assert run("rank", tmp_path / "bare.csv", "--by", "bound")[0] == 2
     assert "needs the column 'lower': predict with intervals" in run("rank", tmp_path / "bare.csv", "--by", "bound")[2]

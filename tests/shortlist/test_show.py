@@ -2,16 +2,10 @@
 import json
 
 import pytest
-from click.testing import CliRunner
+from conftest import run
 
 from lgdcnn import InputError
-from lgdcnn.cli import main
 from lgdcnn.shortlist.show import explain, model_facts
-
-
-def run(*args):
-    r = CliRunner().invoke(main, [str(a) for a in args])
-    return r.exit_code, r.stdout, r.stderr
 
 
 def test_the_file_says_what_the_model_knows(fitted, tmp_path):
