@@ -22,8 +22,8 @@ def run(*args):
 
 def messy(formulas, y) -> str:
     "Write 300 rows: 281 compounds, 10 of them twice, two blanks, two values missing, five formulas that are none, a column too many."
-    rows = [f"{f},{v:.4g},lab {k % 3}" for k, (f, v) in enumerate(zip(formulas[:281], y))]
-    rows += [f"{f},{v + 0.1:.4g},again" for f, v in zip(formulas[:10], y)]
+    rows = [f"{f},{v:.4g},lab {k % 3}" for k, (f, v) in enumerate(zip(formulas[:281], y[:281], strict=True))]
+    rows += [f"{f},{v + 0.1:.4g},again" for f, v in zip(formulas[:10], y[:10], strict=True)]
     rows += [",,", ",-1.5,blank", f"{formulas[281]},,lost", f"{formulas[282]},n/a,lost", *(f"{f},-1,notebook" for f in BAD)]
     order = np.random.default_rng(0).permutation(len(rows))
     return "\r\n".join(["Compound formula,enthalpy,remark", *(rows[i] for i in order)]) + "\r\n"
