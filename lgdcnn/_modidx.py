@@ -2635,6 +2635,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'lgdcnn.studies.demo._run_baseline': ('12_studies/demo.html#_run_baseline', 'lgdcnn/studies/demo.py'),
                                      'lgdcnn.studies.demo._run_network': ('12_studies/demo.html#_run_network', 'lgdcnn/studies/demo.py'),
                                      'lgdcnn.studies.demo._score': ('12_studies/demo.html#_score', 'lgdcnn/studies/demo.py'),
+                                     'lgdcnn.studies.demo._so_far': ('12_studies/demo.html#_so_far', 'lgdcnn/studies/demo.py'),
                                      'lgdcnn.studies.demo._write_record': ('12_studies/demo.html#_write_record', 'lgdcnn/studies/demo.py'),
                                      'lgdcnn.studies.demo.compare_models': ( '12_studies/demo.html#compare_models',
                                                                              'lgdcnn/studies/demo.py'),
