@@ -102,7 +102,7 @@ def made_up_runs(designs: Iterable[str], sets: Iterable[str], seeds: Iterable[in
                  error: Callable,  # of (hidden number of the design in [0, 1], generator); returns the test error
                  seed: int = 0) -> list[dict]:  # lines as of `run_design`, without what the analysis does not read
     "Make up a study in which the value of CECV is the hidden number of a design."
-    rng, lines = np.random.default_rng(seed), []
+    rng, lines = np.random.default_rng(seed), _paper(sets := tuple(sets), seeds := tuple(seeds), error, seed)
     references, designs = {REFERENCES["global"].name: 0.1, REFERENCES["local"].name: 0.9}, list(designs)
     hidden = references | dict(zip(designs, rng.random(len(designs)).tolist()))
     for s in seeds:
@@ -110,6 +110,12 @@ def made_up_runs(designs: Iterable[str], sets: Iterable[str], seeds: Iterable[in
             layers = [layer_of(Design.from_name(name), r) for r in ROLES]
             for dataset in sets: lines.append(_made_up(name, dataset, s, layers, h, float(error(h, rng)), rng))
     return lines
+
+def _paper(sets: tuple, seeds: tuple, error: Callable, seed: int) -> list[dict]:
+    "Make up the lines of the paper's network, which lies in the middle."
+    rng, design = np.random.default_rng(seed), REFERENCES["paper"]
+    layers = [layer_of(design, r) for r in ROLES]
+    return [_made_up(design.name, n, s, layers, 0.5, float(error(0.5, rng)), rng) for s in seeds for n in sets]
 
 def _made_up(name: str, dataset: str, seed: int, layers: list[str], h: float, error: float, rng) -> dict:
     "Make up one line."
