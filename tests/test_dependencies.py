@@ -12,7 +12,8 @@ from packaging.utils import canonicalize_name
 
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "IPython": "ipython", "myst_nb": "myst-nb"}  # where the name of the import is another
 RUN = {"papermill": "figures draws with it", "ipykernel": "the kernel in which papermill runs a notebook"}  # not imported, but run
-OPTIONAL = {"lightgbm": "peers", "openpyxl": "excel", "smact": "screening", "distributed": "cluster", "submitit": "cluster"}  # imported where it is used, with a remedy in the message
+OPTIONAL = {"lightgbm": "peers", "openpyxl": "excel", "smact": "screening", "distributed": "cluster", "submitit": "cluster",
+            "ipywidgets": "app"}  # imported where it is used, with a remedy in the message
 
 
 def declared(root):
@@ -62,12 +63,12 @@ def test_what_is_declared_is_used(root):
     imports = of_folder(root, "tests") | of_folder(root, "docs") | of_notebooks(root) | set(OPTIONAL)
     for group in set(groups) - {""}:
         for name in groups[group]:
-            command = {"jupyterlab": "jupyter lab", "build": "-m build", "pytest-xdist": "pytest -n"}.get(name, name.replace("-", "[-_]"))
+            command = {"build": "-m build", "pytest-xdist": "pytest -n"}.get(name, name.replace("-", "[-_]"))
             assert name in imports or re.search(rf"\b{command}\b", text), f"nothing uses {name} of the extra {group}"
 
 
 @pytest.mark.parametrize("folder, groups", [("tests", ("", "notebooks", "dev", "peers", "docs", "excel", "cluster")), ("docs", ("", "notebooks", "docs")),
-                                            ("notebooks", ("", "notebooks", "peers", "excel", "screening", "cluster"))])
+                                            ("notebooks", ("", "notebooks", "peers", "excel", "screening", "cluster", "app"))])
 def test_tests_pages_and_notebooks_name_what_they_need(root, folder, groups):
     known = set().union(*(declared(root)[g] for g in groups))
     found = of_notebooks(root) if folder == "notebooks" else of_folder(root, folder)
