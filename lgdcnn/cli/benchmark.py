@@ -192,12 +192,12 @@ def table(dataset: tuple[str, ...], model: tuple[str, ...], against: str | None,
         click.echo(as_csv(records) if form == "csv" else render_difference(records, form))
         return
     from lgdcnn.comparison.evidence import read_evidence
-    from lgdcnn.comparison.standing import informed, read_lines, standing, told
+    from lgdcnn.comparison.standing import informed, table_lines, standing, told
     rows, known = store.rows(), store.folder.parent / "table"  # what the stored predictions say of these errors
     records = _chosen(informed(rows, known), dataset, ())
     for name, by in _judged(records, dataset, model).items():
         _note(verdict(records, name, by, len(_sets(dataset))))
-        if lines := standing(records, read_evidence(known), read_lines(known, "authors"), name, by): _note(told(lines))
+        if lines := standing(records, read_evidence(known), table_lines(known, "authors"), name, by): _note(told(lines))
     records = with_empty(records, rows)
     click.echo(render(_chosen(records + (averaged(store, load) if averages else []), dataset, model), form))
 

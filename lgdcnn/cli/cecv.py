@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from . import Separator, check_out, in_file, naming_lines, tell
+from . import Separator, check_out, in_file, naming_lines, tell, with_options
 from ..composition import featurize
 from ..config import InputError, choose
 
@@ -169,7 +169,65 @@ class Duration(click.ParamType):
 
 @click.group("design")
 def design() -> None:
-    "Ask whether CECV tells good designs of networks from bad ones: run the study, and report what it says."
+    "Ask whether CECV tells good designs of networks from bad ones, or search a design for one's own data."
+
+# %% ../../nbs/18_cli/04_cecv.ipynb #30f40012
+_OWN_OPTIONS = [
+    click.option("--data", help="Search a design for these rows: a table, or the name of a data set."),
+    click.option("--target", help="Column to learn, of --data."),
+    click.option("--formula", help="Column of formulas, of --data.  ['formula', or the only one named like it]"),
+    click.option("--unit", help="Of the target."),
+    click.option("--rule", type=click.Choice(["none", "early", "cecv", "both"]),
+                 help="What decides after two epochs.  [early]"),
+    click.option("--n-designs", type=click.IntRange(1), help="How many designs are proposed.  [12]"),
+    click.option("--epochs", type=click.IntRange(3), help="Of a whole training.  [40]"),
+    click.option("--seed", type=int, help="Of split, designs and weights.  [0]"),
+    click.option("--out", type=click.Path(path_type=Path), help="Folder for what is found.  [design]"),
+]
+
+def _own_run(data: str, minutes: float, say, target: str | None, formula: str | None, unit: str | None, rule: str | None,
+             n_designs: int | None, epochs: int | None, seed: int | None, out: Path | None) -> None:
+    "Search a design for a table, and say what was found."
+    from lgdcnn.cli.train import training_rows
+    from lgdcnn.design.own import Search, own_set, search_design
+    from lgdcnn.design.runs import PROTOCOL
+    formulas, y = training_rows(data, target, formula, None, None)
+    protocol = PROTOCOL.replace(epochs=epochs) if epochs else PROTOCOL
+    search = Search(rule or "early", n_designs or 12, seed or 0, protocol)
+    folder = out or Path("design")
+    search_design(own_set(formulas, y, target or data, unit or "", search.seed), folder, search, minutes, say)
+    _own_report(folder, unit or "")
+    words = [data, *(["--target", target] if target else []), "--architecture", str(folder / "design.json")]
+    click.echo(f"lgdcnn train {' '.join(words)} --out model.lgdcnn")
+
+# %% ../../nbs/18_cli/04_cecv.ipynb #30f40013
+def _own_report(folder: Path, unit: str = "") -> None:
+    "Print what a search tried and found; write the design, what it sees, and a picture of that."
+    import pandas as pd
+
+    from lgdcnn.design.own import best_of, cecv_table, read_tried, write_architecture
+    known = read_tried(folder)[1]
+    table = pd.DataFrame([(t.design, t.early_error, t.val_mae, t.decision) for t in known],
+                         columns=["design", "early", "validation", "decision"]).astype({"early": float, "validation": float})
+    click.echo(table.to_string(index=False, float_format="%.4g", na_rep="-"))
+    best, whole = best_of(known), sum(t.val_mae is not None for t in known)
+    click.echo(f"best of {whole} that were trained to their end: {best.design}")
+    click.echo(f"validation MAE {best.val_mae:.4g} {unit}".rstrip() + ", which chose it")
+    click.echo(f"test MAE {best.test_mae:.4g} {unit}".rstrip() + ", on rows that chose nothing")
+    saved = [write_architecture(best, folder)]
+    if len(curves := cecv_table(known, best)): saved += _picture(curves, folder)
+    else: tell("note: no compound has 3 to 7 elements, so CECV says nothing here")
+    tell("saved " + ", ".join(map(str, saved)))
+
+def _picture(curves, folder: Path) -> list[Path]:
+    "Draw the CECV of a design; the ends of the target region are lines of their own."
+    import matplotlib
+    matplotlib.use("agg")
+    from lgdcnn.plots.cecv import curves as draw
+    from lgdcnn.plots.style import save_figure, set_style
+    set_style()
+    ax = draw(curves, "state")
+    return save_figure(ax.figure, curves, "cecv", folder, "png")
 
 # %% ../../nbs/18_cli/04_cecv.ipynb #003d77f8
 _RESULTS = click.option("--results", type=click.Path(path_type=Path), default="results", show_default=True,
@@ -181,23 +239,31 @@ _RESULTS = click.option("--results", type=click.Path(path_type=Path), default="r
 @click.option("--share", default="1/1", show_default=True, help="2/3: the second of three machines that share the work.")
 @click.option("--quiet", is_flag=True, help="No progress on stderr.")
 @_RESULTS
-def design_run(budget: float, threads: int, share: str, quiet: bool, results: Path) -> None:
-    "Run what is missing of the study, until the time is up."
+@with_options(_OWN_OPTIONS)
+def design_run(budget: float, threads: int, share: str, quiet: bool, results: Path, data: str | None,
+               **own: object) -> None:
+    "Run what is missing of the study until the time is up; with --data, search a design for these rows."
     import re
 
-    from lgdcnn.design.stored import DesignPlan, missing, run_study
     from lgdcnn.training.device import Machine
+    Machine.choose("cpu", "fp32", threads)
+    say = (lambda text: None) if quiet else tell
+    if data: return _own_run(data, budget, say, **own)
+    if given := [f"--{k.replace('_', '-')}" for k, v in own.items() if v is not None]:
+        raise InputError(f"{given[0]} is for one's own rows: name them with --data, or leave it out")
+    from lgdcnn.design.stored import DesignPlan, missing, run_study
     part = re.fullmatch(r"([1-9]\d*)/([1-9]\d*)", share)
     if not part or int(part[1]) > int(part[2]): raise InputError(f"--share {share!r} is no part like 1/1 or 2/3")
-    Machine.choose("cpu", "fp32", threads)
-    new = run_study(results / "design", DesignPlan(), budget, share, (lambda text: None) if quiet else tell)
+    new = run_study(results / "design", DesignPlan(), budget, share, say)
     click.echo(f"{new} new runs; {len(missing(results / 'design', DesignPlan()))} are missing")
 
 # %% ../../nbs/18_cli/04_cecv.ipynb #1021f5e1
 @design.command("report")
+@click.argument("folder", required=False, type=click.Path(path_type=Path))
 @_RESULTS
-def design_report(results: Path) -> None:
-    "Say what the runs that are there say of CECV and its rivals."
+def design_report(folder: Path | None, results: Path) -> None:
+    "Say what the stored runs say of CECV and its rivals; of a FOLDER of `design run --data`, what was found."
+    if folder: return _own_report(folder)
     from lgdcnn.design import analysis, measured, stored
     runs = stored.read_runs(results / "design")
     click.echo(f"{len(runs):,} of {sum(1 for _ in stored.DesignPlan().cells()):,} runs, references included")

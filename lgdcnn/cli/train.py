@@ -207,7 +207,7 @@ def _report_classes(model, ds, out: Path) -> None:
 # %% ../../nbs/18_cli/09_train.ipynb #6c2ffb51
 _TRAIN_OPTIONS = [
     click.option("--architecture",
-                 help="Which network; 'trees': trees alone; 'fused': networks and trees together.  [l-g-dcnn]"),
+                 help="Which network, or a .json file of `design run`; 'trees': trees alone; 'fused': both.  [l-g-dcnn]"),
     click.option("--preset", help="Of 'fused': trees, quick, good or best.  [good]"),
     click.option("--checkpoint", type=click.Path(path_type=Path),
                  help="Of 'fused': a folder that keeps members that are done; a training that was stopped goes on from it."),
@@ -220,6 +220,17 @@ _TRAIN_OPTIONS = [
     click.option("--device", default="auto", show_default=True, help="cpu, cuda, ..."),
     click.option("--quiet", is_flag=True, help="No progress on stderr."),
 ]
+
+# %% ../../nbs/18_cli/09_train.ipynb #30f40002
+def _network(name: str):  # as an estimator takes it
+    "Return the name of a network, or the configuration that a .json file holds; raises `InputError` if it holds none."
+    if Path(name).suffix.lower() != ".json": return name
+    import json
+
+    from lgdcnn.config import ModelConfig
+    if not Path(name).is_file(): raise InputError(f"there is no file {name}: name a network, or a file of `design run`")
+    try: return ModelConfig.from_dict(json.loads(Path(name).read_text(encoding="utf-8")))
+    except (ValueError, TypeError, AttributeError) as e: raise InputError(f"{name} holds no network: {e}") from None
 
 # %% ../../nbs/18_cli/09_train.ipynb #bf993efa
 @click.command()
@@ -256,7 +267,7 @@ def train(data: str, target: tuple[str, ...], formula: str | None, extra: tuple[
         model = kind(preset, seed, device, verbose=not quiet, checkpoint=checkpoint)
     else:
         kind = LGDCNNClassifier if task == "classification" else LGDCNNRegressor
-        model = kind(architecture, protocol, epochs, n_models, seed, device, verbose=not quiet, extra=extra,
+        model = kind(_network(architecture), protocol, epochs, n_models, seed, device, verbose=not quiet, extra=extra,
                      init_from=init_from)
     with warnings_as_notes(), naming_lines(places): model.fit(formulas, y, held or validation)
     model.target_ |= {"name": name, "unit": ds.unit if ds else unit or ""}

@@ -193,7 +193,8 @@ def formula_column(names: Sequence[str],  # of the columns of a table
                   ) -> tuple[str, str]:  # its name, and a note if it is not the usual one
     "Find the column of formulas: the one asked for, else 'formula', else the only one that is named like one."
     if asked is not None or "formula" in names: return asked or "formula", ""
-    like = [n for n in names if re.sub("[^a-z]", "", str(n).lower()) in _FORMULAS]
+    plain = {n: re.sub("[^a-z]", "", str(n).lower()) for n in names}
+    like = [n for n in names if plain[n] in _FORMULAS] or [n for n in names if plain[n].endswith("formula")]
     if len(like) > 1: raise InputError(f"several columns could hold the formulas, {listed(like)}: say which with --formula")
     return (like[0], f"taking the column {quoted(like[0])} for the formulas (see --formula)") if like else ("formula", "")
 

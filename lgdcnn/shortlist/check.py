@@ -78,6 +78,7 @@ class Checked:
     targets: tuple[str, ...]
     notes: list[str] = field(default_factory=list)  # about the whole table
     lines: np.ndarray | None = None  # of the rows
+    values: dict[str, np.ndarray] = field(default_factory=dict)  # numeric columns that were asked for, by name
 
     @property
     def bad(self) -> np.ndarray:  # rows that cannot be used
@@ -186,7 +187,7 @@ def check_table(source: str | Path | BinaryIO,  # the path of a table, or an ope
                            table.shape[1])
     notes = [*reader.notes, *filter(None, [note]),
              *_table_notes(table, {name, *targets, *extra}, len(table) - errors["row"].nunique(), values)]
-    return Checked(table, problems, name, tuple(targets), notes, lines)
+    return Checked(table, problems, name, tuple(targets), notes, lines, values)
 
 # %% ../../nbs/15_shortlist/01_check.ipynb #ba2fc051
 def problem_lines(problems: pd.DataFrame, most: int = 20) -> list[str]:

@@ -73,6 +73,13 @@ def _outside(table: pd.DataFrame) -> np.ndarray | None:  # None where the table 
     if not names: return None
     return np.any([table[c].fillna("").astype(str).str.strip().ne("").to_numpy() for c in names], axis=0)
 
+_SAME = 1e-4  # steps, as in rounded digits
+
+def _known(table: pd.DataFrame) -> np.ndarray:
+    "Tell which candidates were trained on; raises `InputError` where the table does not say."
+    if "distance" not in table: raise InputError("what was trained on is not in the table: predict with --check model")
+    return pd.to_numeric(table["distance"], errors="coerce").to_numpy() < _SAME
+
 # %% ../../nbs/15_shortlist/03_rank.ipynb #7412c6bf
 def _spread_out(table: pd.DataFrame, order: np.ndarray, n: int, apart: float, neutral: bool) -> list[int]:
     "Take candidates in order, none too near to one already taken, until there are enough."
@@ -93,6 +100,7 @@ def rank(predictions: pd.DataFrame,  # formula, prediction; std, lower, upper, o
          minimum: float | None = None, maximum: float | None = None,  # physical bounds
          log: bool = False,  # predictions are logarithms to the base ten; limits and bounds are not
          outside: bool = False,  # take those outside the domain, too
+         new: bool = False,  # leave out compounds that were trained on
          neutral: bool = False,  # balanced in charge
          apart: float = 0.5,  # least distance between two of the list, in steps; equal compositions never both
         ) -> pd.DataFrame:  # with rank, and chance where it was asked for; indexed as the question
@@ -105,6 +113,7 @@ def rank(predictions: pd.DataFrame,  # formula, prediction; std, lower, upper, o
     order = np.argsort(-score, kind="stable")
     gone = _outside(table)
     if gone is not None and not outside: order = order[~gone[order]]
+    if new: order = order[~_known(table)[order]]
     best = table.iloc[_spread_out(table, order[~np.isnan(score[order])], n, max(apart, 1e-9), neutral)]
     best.insert(0, "rank", np.arange(1, len(best) + 1))
     return best

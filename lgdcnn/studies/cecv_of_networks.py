@@ -19,7 +19,8 @@ from ..cecv import THRESHOLDS, cecv_of, containing, environments
 from ..cecv.order import order_table
 from ..config import MODELS, InputError, ModelConfig, write_atomic
 from ..places import data_file
-from .records import RunPlan, read_lines
+from ..comparison.render import read_lines
+from .records import RunPlan
 from ..training.device import Machine
 
 if TYPE_CHECKING:

@@ -19,7 +19,8 @@ from ..training.device import Machine
 from ..networks.layers import CompositionTensors
 from ..networks.models import build_model, n_parameters
 from ..benchmark.provenance import provenance
-from .records import RunPlan, append_lines, is_stored, read_lines
+from ..comparison.render import read_lines
+from .records import RunPlan, append_lines, is_stored
 from ..training.trained import train_network
 
 # %% ../../nbs/12_studies/08_convergence.ipynb #3a84b1ee

@@ -27,7 +27,8 @@ from ..networks.layers import CompositionTensors
 from ..networks.models import build_model, n_parameters
 from ..comparison.paired import paired_bootstrap
 from ..benchmark.provenance import provenance
-from .records import RunPlan, append_lines, is_stored, read_lines
+from ..comparison.render import read_lines
+from .records import RunPlan, append_lines, is_stored
 from ..training.trained import Trained, train_network
 
 # %% ../../nbs/12_studies/09_sample_efficiency.ipynb #9f98d5f7

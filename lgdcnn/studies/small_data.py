@@ -35,7 +35,8 @@ from ..estimators.trees import Trees
 from ..networks.shipped import shipped_digest
 from ..networks.start import PRETRAINED, start_config
 from ..properties.table import properties
-from .records import fill_lines, read_lines
+from ..comparison.render import read_lines
+from .records import fill_lines
 from ..training.device import Machine
 
 # %% ../../nbs/12_studies/10_small_data.ipynb #ba3a89e6

@@ -10,7 +10,7 @@ from lgdcnn.benchmark.store import ResultStore
 from lgdcnn.comparison.against import fold_errors
 from lgdcnn.comparison.evidence import read_evidence
 from lgdcnn.comparison.paired import difference, is_tie, most, paired_bootstrap, sign_test
-from lgdcnn.comparison.render import render, render_difference
+from lgdcnn.comparison.render import as_csv, render, render_difference
 from lgdcnn.comparison.standing import (
     authors_errors,
     count_words,
@@ -19,10 +19,10 @@ from lgdcnn.comparison.standing import (
     informed,
     is_new,
     mark_ties,
-    read_lines,
     rivals_of,
     stamp,
     standing,
+    table_lines,
     told,
 )
 from lgdcnn.comparison.table import comparison, leading
@@ -100,7 +100,7 @@ def test_ties_have_a_legend(rows, known):
     text = render(records)
     assert {r["winner"] for r in records} <= {"", "*", "=", "(*)"}
     for mark in {r["winner"] for r in records} - {""}: assert f"\n{mark}: " in text
-    pairs = {(p["dataset"], p["model"], p["protocol"]): p for p in read_lines(known, "pairs")}
+    pairs = {(p["dataset"], p["model"], p["protocol"]): p for p in table_lines(known, "pairs")}
     for r in records:
         p = pairs.get((r["dataset"], r["model"], r["protocol"]))
         if r["winner"] == "=" and p: assert is_tie(p)
@@ -109,7 +109,7 @@ def test_ties_have_a_legend(rows, known):
 
 
 def test_stale_pairs_do_not_count(rows, known):
-    pairs = [p | {"stamp": "older"} for p in read_lines(known, "pairs")]
+    pairs = [p | {"stamp": "older"} for p in table_lines(known, "pairs")]
     assert {r["winner"] for r in mark_ties(comparison(rows), rows, pairs)} <= {"", "(*)"}
 
 
@@ -118,16 +118,22 @@ def test_the_tables_are_those_of_the_stored_runs(rows, known):
     groups = groups_of(rows)
     wanted = {(*a, stamp(groups[a], groups[b])) for a, b in rivals_of(groups)}
     key = lambda r: (r["dataset"], r["model"], r["protocol"], r["stamp"])
-    assert wanted == {key(r) for r in read_lines(known, "pairs")}, f"run {made_by}"
+    assert wanted == {key(r) for r in table_lines(known, "pairs")}, f"run {made_by}"
     matbench = {(*k, stamp(g)) for k, g in groups.items() if k[0].startswith("matbench") and g[0].task == "regression" and stamp(g)}
-    assert matbench == {key(r) for r in read_lines(known, "novelty")}, f"run {made_by}"
-    for r in read_lines(known, "trees"): assert stamp(groups[key(r)[:3]], groups[r["dataset"], r["peer"], "none"]) == r["stamp"]
-    for r in read_lines(known, "authors"): assert stamp(groups[key(r)[:3]]) == r["stamp"], f"run {made_by}"
+    assert matbench == {key(r) for r in table_lines(known, "novelty")}, f"run {made_by}"
+    for r in table_lines(known, "trees"): assert stamp(groups[key(r)[:3]], groups[r["dataset"], r["peer"], "none"]) == r["stamp"]
+    for r in table_lines(known, "authors"): assert stamp(groups[key(r)[:3]]) == r["stamp"], f"run {made_by}"
+
+
+@pytest.mark.parametrize("name", ["pairs", "trees", "authors", "novelty"])
+def test_lines_that_were_read_are_written_as_they_were(name, known):
+    "A count that became a float, a digest a number or a missing value a word would show."
+    assert as_csv(table_lines(known, name)) + "\n" == (known / f"{name}.csv").read_text()
 
 
 def test_the_paired_difference_is_that_of_the_published_errors(rows, known):
     "The mean difference row by row must be our error minus the paper's, whatever its noise."
-    lines = read_lines(known, "authors")
+    lines = table_lines(known, "authors")
     mae = {(r["dataset"], r["model"], r["protocol"]): r["mae"] for r in comparison(rows)}
     assert len({r["dataset"] for r in lines}) >= 8
     for r in lines:
@@ -138,7 +144,7 @@ def test_the_paired_difference_is_that_of_the_published_errors(rows, known):
 
 def test_every_filled_set_is_below_above_or_a_tie(rows, known):
     records = comparison(rows)
-    lines = standing(records, read_evidence(known), read_lines(known, "authors"))
+    lines = standing(records, read_evidence(known), table_lines(known, "authors"))
     assert {r["word"] for r in lines} <= {"below", "above", "tie"}
     assert all(r["how"] == "row by row" for r in lines if r["dataset"].startswith("matbench"))
     for r in lines:
@@ -171,14 +177,14 @@ def test_new_compositions_of_a_fold_are_not_in_its_training_rows():
 
 
 def test_what_speaks_for_the_network_is_counted(known):
-    lines = read_lines(known, "trees")
+    lines = table_lines(known, "trees")
     words = count_words(lines)
     assert sum(words.values()) == len(lines) >= 15 and words["below"] > words["above"]
 
 
 def test_new_compositions_are_harder(known):
     "An error of 48 on jdft2d is one of 54 on compositions that training had not seen, and of 14 on the others."
-    of = {r["dataset"]: r for r in read_lines(known, "novelty") if (r["model"], r["protocol"]) == ("l-g-dcnn", "fast")}
+    of = {r["dataset"]: r for r in table_lines(known, "novelty") if (r["model"], r["protocol"]) == ("l-g-dcnn", "fast")}
     jdft2d = of["matbench_jdft2d"]
     assert jdft2d["n_new"] + jdft2d["n_seen"] == 636 and jdft2d["mae_new"] > 3 * jdft2d["mae_seen"]
 

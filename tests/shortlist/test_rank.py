@@ -53,7 +53,7 @@ def test_limits_of_logarithms_are_given_as_values():
 
 def test_messages(predicted, tmp_path):
     (tmp_path / "bare.csv").write_text("formula,prediction\nNaCl,1\nCaO,2\n")
-    assert "predict with --check TRAIN.csv" in run("rank", tmp_path / "bare.csv")[2]
+    assert "predict with --check model" in run("rank", tmp_path / "bare.csv")[2]
     assert "only 2 of 2 candidates are left" in run("rank", tmp_path / "bare.csv")[2]
     assert run("rank", tmp_path / "bare.csv", "--by", "bound")[0] == 2
     assert "needs the column 'lower': predict with intervals" in run("rank", tmp_path / "bare.csv", "--by", "bound")[2]

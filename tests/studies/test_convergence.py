@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 
 from lgdcnn import LGDCNNRegressor
+from lgdcnn.comparison.render import read_lines
 from lgdcnn.config import MODELS, PROTOCOLS, InputError
 from lgdcnn.studies.convergence import learning_history, run_convergence
-from lgdcnn.studies.records import RunPlan, append_lines, read_lines
+from lgdcnn.studies.records import RunPlan, append_lines
 from lgdcnn.training.device import Machine
 
 NARROW = MODELS["dcnn-k1"].replace(d_model=16, conv_width=16)
