@@ -105,7 +105,7 @@ class _Commands(click.Group):
             "properties": "lgdcnn.cli.properties:properties", "plot": "lgdcnn.cli.plot:plot",
             "benchmark": "lgdcnn.cli.benchmark:benchmark", "design": "lgdcnn.cli.cecv:design",
             "figures": "lgdcnn.cli.figures:figures", "screen": "lgdcnn.screening.command:screen",
-            **{name: f"lgdcnn.cli.shortlist:{name}" for name in ("check", "compare", "rank", "show", "explain")}}
+            **{name: f"lgdcnn.cli.shortlist:{name}" for name in ("check", "compare", "rank", "show", "explain", "report")}}
 
     def list_commands(self, ctx) -> list[str]: return sorted({*super().list_commands(ctx), *self.lazy})
 

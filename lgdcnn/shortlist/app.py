@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from ..composition import ATOMIC_NUMBER
-from ..config import InputError, listed, repo_root
+from ..config import InputError, listed
 from ..data.reading import TableReader
 from ..data.tables import TraceWarning, formula_column
 from .check import unreadable
@@ -172,10 +172,12 @@ def page(model: object) -> "Widget":
 def page_path() -> Path:
     "Find the notebook of the page: in a clone, or where an installed package has it; raises `InputError` if it is gone."
     import sys
-    root = repo_root()
-    path = (root / "nbs" / "tutorials" if root else Path(sys.prefix) / "share" / "lgdcnn" / "app") / "app.ipynb"
-    if not path.is_file(): raise InputError(f"the page {path} is not there: install lgdcnn anew")
-    return path
+
+    import lgdcnn
+    beside = Path(lgdcnn.__file__).parent.parent / "nbs" / "tutorials"
+    for folder in (beside, Path(sys.prefix) / "share" / "lgdcnn" / "app"):
+        if (folder / "app.ipynb").is_file(): return folder / "app.ipynb"
+    raise InputError(f"the page {folder / 'app.ipynb'} is not there: install lgdcnn anew")
 
 def voila_command(port: int, browser: bool) -> list[str]:
     "Return the command that serves the page; raises `InputError` where the extra is missing."
