@@ -92,10 +92,10 @@ Tell = Callable[[str, Cell, dict], None]  # what happened, to which cell, with w
 class _Worker:
     "Hold what a worker needs to decide about cells, and what it has done."
     def __init__(self, store: ResultStore, load, machine: Machine, budget: float, force: bool, keep: str, in_parts: bool,
-                 note: Callable[[str], None], tell: Tell, fitting: bool, networks: bool):
+                 note: Callable[[str], None], tell: Tell, fitting: bool, networks: bool, claims: Claims | None):
         self.store, self.load, self.machine, self.force, self.keep = store, load, machine, force, keep
         self.in_parts, self.note, self.tell, self.fitting, self.networks = in_parts, note, tell, fitting, networks
-        self.end, self.outcome, self.claims = time.monotonic() + budget, Outcome(), Claims(store.folder, note=note)
+        self.end, self.outcome, self.claims = time.monotonic() + budget, Outcome(), claims or Claims(store.folder, note=note)
         self.rows = {r.cell: r for r in store.rows()}
 
     def look(self) -> None:
@@ -145,8 +145,7 @@ class _Worker:
         finally: self.claims.release(claim)
 
 # %% ../../nbs/10_benchmark/07_worker.ipynb #f918ea91
-def fill(plan: Iterable[Cell],
-         store: ResultStore,
+def fill(plan: Iterable[Cell], store: ResultStore,
          load: Callable[[str], ArraySet],  # see `loader`
          machine: Machine,
          budget: float = math.inf,  # seconds
@@ -156,11 +155,12 @@ def fill(plan: Iterable[Cell],
          note: Callable[[str], None] = lambda text: None,  # told of progress
          tell: Tell = lambda event, cell, facts: None,  # told of it in a form for programs
          fitting: bool = False,  # in parts, but begin nothing new that is projected to outlast the budget
+         claims: Claims | None = None,  # by default those of the folder
          networks: bool = False,  # keep what was trained
         ) -> Outcome:
     "Run undone cells until the plan or the budget ends; safe to be killed, and to run beside others."
     choose(keep, {"all": 0, "some": 0, "none": 0}, "choice of predictions")
-    worker = _Worker(store, load, machine, budget, force, keep, in_parts, note, tell, fitting, networks)
+    worker = _Worker(store, load, machine, budget, force, keep, in_parts, note, tell, fitting, networks, claims)
     sweep(store.folder)
     for cell in plan:
         worker.look()

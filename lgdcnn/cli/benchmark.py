@@ -87,16 +87,24 @@ def plan(form: str, device: str | None, budget: str, pack: Path | None, results:
 @click.option("--force", is_flag=True, help="Also cells that are done.")
 @click.option("--workers", type=int, help="Processes that share the plan, in parts; each has one thread on a processor.")
 @click.option("--every", default=5.0, show_default=True, help="Seconds between two lines of progress of --workers.")
+@click.option("--executor", type=click.Choice(["local", "dask", "slurm"]), default="local", show_default=True,
+              help="Who runs cells: this machine, a Dask cluster (--scheduler), or jobs of Slurm (an extra: cluster).")
+@click.option("--scheduler", metavar="ADDRESS", help="Of the Dask cluster.")
+@click.option("--slurm", multiple=True, metavar="OPTION=VALUE", help="For Slurm's jobs, like partition=long; repeatable.")
 @click.option("--rehearse", type=click.Path(path_type=Path), hidden=True)
 @_results
 def run(cell: tuple[str, ...], budget: str | None, device: str, precision: str, threads: int | None,
         pack: Path | None, keep: str, keep_models: bool, in_parts: bool, force: bool, workers: int | None, every: float,
-        rehearse: Path | None, results: Path | None, **filters: object) -> None:
+        executor: str, scheduler: str | None, slurm: tuple[str, ...], rehearse: Path | None, results: Path | None,
+        **filters: object) -> None:
     "Run undone cells; safe to kill at any moment and to start several times at once."
     from lgdcnn.benchmark.__main__ import run_cells
     given = {"cell": cell, "budget": budget, "device": device, "precision": precision, "threads": threads, "pack": pack,
              "keep": keep, "in_parts": in_parts, "force": force, "workers": workers, "every": every, "rehearse": rehearse,
              "results": results, "networks": keep_models, "load": ()}
+    if executor != "local" or scheduler or slurm:
+        from lgdcnn.cluster.cells import run_elsewhere
+        raise SystemExit(run_elsewhere(given | filters, executor, scheduler, slurm, _note, click.echo))
     if code := run_cells(given | filters, _note, click.echo): raise SystemExit(code)
 
 # %% ../../nbs/18_cli/05_benchmark.ipynb #d1a30006

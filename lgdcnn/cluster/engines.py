@@ -6,7 +6,7 @@
 __all__ = ['Work', 'Answers', 'Engine', 'DEATHS', 'AGAIN', 'in_turn', 'side_by_side', 'same_code', 'dask_client', 'by_dask',
            'slurm_executor', 'by_slurm']
 
-# %% ../../nbs/16_cluster/01_engines.ipynb #dc77adff
+# %% ../../nbs/16_cluster/01_engines.ipynb #553f5e9e
 import contextlib
 import functools
 import itertools
@@ -21,7 +21,6 @@ from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..benchmark.provenance import code_version
 from ..config import InputError, quoted
 
 if TYPE_CHECKING:
@@ -84,11 +83,12 @@ def side_by_side(work: Work, tasks: Iterable,
                              "finished is kept; run the same again, with fewer workers if it was memory") from None
         finally: pool.shutdown(cancel_futures=True)
 
-# %% ../../nbs/16_cluster/01_engines.ipynb #94831eff
+# %% ../../nbs/16_cluster/01_engines.ipynb #20495569
 def same_code(work: Work,
               source: str,  # digest of the code of whoever asks
               task: Any) -> Any:
     "Do a task; raises `InputError` if this process runs other code."
+    from lgdcnn.benchmark.provenance import code_version
     here = code_version()
     if here["source"] != source:
         raise InputError(f"a worker on {platform.node()} runs other code of lgdcnn ({here['version']}, digest "
@@ -96,15 +96,19 @@ def same_code(work: Work,
                          "finished is kept")
     return work(task)
 
-def _sent(work: Work) -> Work: return functools.partial(same_code, work, code_version()["source"])
+def _sent(work: Work) -> Work:
+    "Let work refuse where other code runs."
+    from lgdcnn.benchmark.provenance import code_version
+    return functools.partial(same_code, work, code_version()["source"])
 
-# %% ../../nbs/16_cluster/01_engines.ipynb #105ca25e
+# %% ../../nbs/16_cluster/01_engines.ipynb #0d0fe6d3
 @contextlib.contextmanager
 def _plainly(address: str) -> Iterator[None]:
     "Say what went wrong with a cluster; raises `InputError` for all that is not a fault of the work."
     from concurrent.futures import CancelledError
 
-    from distributed import CommClosedError, KilledWorker
+    from distributed import KilledWorker
+    from distributed.comm import CommClosedError
     try: yield
     except KilledWorker as e:
         raise InputError(f"a task killed every worker that took it ({e.last_worker.address} was the last), perhaps for "
@@ -132,14 +136,15 @@ def dask_client(address: str,
                          f"`dask worker {address} --nthreads 1`") from None
     return client
 
-# %% ../../nbs/16_cluster/01_engines.ipynb #f876f19f
+# %% ../../nbs/16_cluster/01_engines.ipynb #b6c22548
 def by_dask(work: Work, tasks: Iterable,
             address: str,  # of a scheduler, like "tcp://10.0.0.1:8786"
             patience: float = 10) -> Answers:
     "Do tasks on a Dask cluster; raises `InputError` for what is wrong with it."
     client, running = dask_client(address, patience), {}
     from distributed import wait as wait_for
-    done_of = lambda futures: wait_for(list(futures), return_when="FIRST_COMPLETED").done
+    def done_of(futures: dict) -> Iterable:
+        with client.as_current(): return wait_for(list(futures), return_when="FIRST_COMPLETED").done
     submit = functools.partial(client.submit, _sent(work), pure=False)
     try:
         with _plainly(address):
@@ -149,7 +154,7 @@ def by_dask(work: Work, tasks: Iterable,
         with contextlib.suppress(Exception): client.cancel(list(running))
         client.close()
 
-# %% ../../nbs/16_cluster/01_engines.ipynb #9f49dfc4
+# %% ../../nbs/16_cluster/01_engines.ipynb #000f358b
 AGAIN = 2  # times that a job that died is sent again
 
 def slurm_executor(folder: str | Path,  # of scripts and logs, seen by all machines
@@ -171,7 +176,7 @@ def by_slurm(work: Work, tasks: Iterable,
              every: float = 1,  # seconds between two looks
             ) -> Answers:
     "Do tasks as jobs of Slurm; raises `InputError` for a task whose job dies again and again, or fails."
-    tasks, work, jobs, died = iter(tasks), _sent(work), {}, {}
+    tasks, jobs, died = iter(tasks), {}, {}
     try:
         while True:
             fresh = list(itertools.islice(tasks, workers - len(jobs)))

@@ -182,7 +182,8 @@ def _append(path: Path, line: dict) -> None:
 def best_of(known: Iterable[Tried]) -> Tried:
     "Return the design of lowest validation error; raises `InputError` if none was trained to its end."
     ended = [t for t in known if t.role == "drawn" and t.val_mae is not None]
-    if not ended: raise InputError("no design was trained to its end: give the search more time or designs, or ask it by another rule")
+    if not ended:
+        raise InputError("no design was trained to its end: give the search more time or designs, or take another rule")
     return min(ended, key=lambda t: t.val_mae)
 
 def write_architecture(tried: Tried, folder: str | Path) -> Path:

@@ -89,7 +89,9 @@ def test_the_command(rows, tmp_path):
     assert "say which column to learn with --target" in run("compare", tmp_path / "d.csv")[2]
 
 
-def test_training_says_what_it_took_and_how_good_that_is(rows, tmp_path):
+def test_training_says_what_it_took_and_how_good_that_is(rows, tmp_path, small_config, monkeypatch):
+    from lgdcnn.config import MODELS
+    monkeypatch.setitem(MODELS, "l-g-dcnn", small_config)
     pd.DataFrame({"formula": rows[0], "hf": rows[1]}).to_csv(tmp_path / "d.csv", index=False)
     one = ("train", tmp_path / "d.csv", "--target", "hf", "--unit", "eV/atom", "--out", tmp_path / "m", "--quiet")
     code, out, err = run(*one, "--epochs", "1")

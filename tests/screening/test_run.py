@@ -1,0 +1,269 @@
+"A screening gives the same bytes whoever makes its parts, goes on where it was killed, and refuses in one line what would lose something."
+import errno
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from multiprocessing import active_children
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lgdcnn import __version__
+from lgdcnn.cli import main
+from lgdcnn.cluster.engines import in_turn, side_by_side
+from lgdcnn.composition import featurize
+from lgdcnn.config import InputError
+from lgdcnn.screening import parts as files
+from lgdcnn.screening import run
+from lgdcnn.screening.aims import best, read_aim
+from lgdcnn.screening.filters import composition_hashes, unknown, without
+from lgdcnn.screening.groups import element_list
+from lgdcnn.screening.models import Named
+from lgdcnn.screening.parts import Question, Table, part_path
+from lgdcnn.screening.report import short_list
+from lgdcnn.screening.run import Task, screen
+from lgdcnn.screening.space import Enumeration
+from lgdcnn.screening.template import Template
+
+ASK = "--pattern A1-xA'xTiO3 --site A=Ca,Sr,Ba --site A'=Ca,Sr,Ba --x 0:0.5:0.25 --rows 7 --model gap=band_gap_mp --max gap --quiet".split()
+
+
+class Lengths:
+    "Stand in for models: the value of a candidate follows from its composition, and is the same for many."
+    labels = ["gap"]
+    def __init__(self, *rest): pass
+    def check(self): pass
+    def ask(self, c): return {"value(gap)": np.round(np.add.reduceat(c.numbers * c.fractions, c.offsets[:-1]) if len(c) else np.zeros(0))
+                              .astype(np.float32), "unseen": np.zeros(len(c), dtype=bool)}
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(run, "Answers", Lengths)
+    run._worker.cache_clear()
+    yield
+    run._worker.cache_clear()
+
+
+def pool(rows, **more):
+    return Question(Enumeration(element_list("Li,Na,K,Ca,Ti,O,F"), (2, 3), 3), (Named("gap", "band_gap_mp"),), (read_aim("max", "gap"),), rows=rows, **more)
+
+
+def bytes_of(folder): return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(Path(folder).glob("pass-*/*"))}
+
+
+def ranked(question, folder, outcome, top=100): return short_list(question, folder, outcome, top)[["formula", "number"]].values.tolist()
+
+
+# what is left out
+
+def test_filters_by_hand(quick, tmp_path):
+    "All compounds of Ca and Ti with O and F, up to two atoms of each: what is left after each filter can be counted."
+    space = Enumeration(element_list("Ca,Ti,O,F"), (2,), 2)  # 6 pairs with 3 amounts: 1:1, 1:2, 2:1
+    block = space.block(np.arange(space.size))
+    assert space.size == 18 and without(block, [20]).sum() == 9  # the pairs of the other three
+    known = np.sort(composition_hashes(featurize(["TiO2", "Ti2O4", "CaO", "MgO"])))
+    left = unknown(block.compositions(), known)
+    assert sorted(f for f, new in zip(block.formulas(), left, strict=True) if not new) == ["CaO", "TiO2"]
+    (path := tmp_path / "known.csv").write_text("formula\nTi2O4\nCaO\n")
+    question = Question(space, (Named("gap", "band_gap_mp"),), without=tuple(element_list("F")), known=((str(path), files.sum_of(path)),), rows=5)
+    outcome = screen(question, tmp_path / "s")
+    assert outcome.counts == [{"tried": 18, "candidates": 18, "elements": 9, "unknown": 7}]
+
+
+def test_neutral_by_hand():
+    pytest.importorskip("smact")
+    from lgdcnn.screening.filters import smact_charges
+    space = Enumeration(element_list("Na,Cl"), (2,), 3)
+    block = space.block(np.arange(space.size))
+    assert [f for f, ok in zip(block.formulas(), smact_charges().neutral(block), strict=True) if ok] == ["NaCl"]
+
+
+# cuts, passes and ties
+
+@given(rows=st.integers(1, 400), top=st.integers(1, 40), order=st.randoms())
+@settings(max_examples=8, deadline=None)
+def test_the_best_do_not_depend_on_how_the_space_is_cut(rows, top, order):
+    question = pool(rows)
+    c = question.source.block(np.arange(question.source.size))
+    values = Lengths().ask(c.compositions())["value(gap)"]
+    cut = [{"number": c.numbers[a:a + rows], "value(gap)": values[a:a + rows]} for a in range(0, len(c), rows)]
+    order.shuffle(cut)
+    wanted = sorted(zip(-values.astype(float), c.numbers.tolist(), strict=True))[:top]  # ties by number
+    assert len(set(values)) < len(values) / 2, "no ties, no test of ties"
+    assert best(cut, question.aims[0], top)["number"].tolist() == [n for _, n in wanted]
+
+
+def test_parts_of_a_run_are_the_whole(quick, tmp_path):
+    question = pool(50)
+    outcome = screen(question, tmp_path)
+    every = np.concatenate([p["number"] for p in files.read_parts(tmp_path, 1, range(outcome.n_parts[0]))])
+    assert every.tolist() == list(range(question.source.size)) and outcome.counts[0]["candidates"] == len(every)
+
+
+def test_two_passes_ask_the_dear_model_about_the_best_only(quick, tmp_path):
+    question = pool(50, first=(Named("gap", "band_gap_mp", "bf16"),), keep=20)
+    outcome = screen(question, tmp_path)
+    whole = best(files.read_parts(tmp_path, 1, range(outcome.n_parts[0])), question.aims[0], 20)
+    assert outcome.counts[1]["candidates"] == 20
+    assert ranked(question, tmp_path, outcome) == ranked(question, tmp_path, outcome, 20)
+    assert sorted(n for _, n in ranked(question, tmp_path, outcome)) == sorted(whole["number"].tolist())
+
+
+def test_a_table_is_read_in_parts_and_a_changed_stream_is_done_anew(quick, tmp_path):
+    (path := tmp_path / "t.csv").write_text("formula\n" + "\n".join(["CaTiO3", "NaCl", "KF", "SrTiO3", "LiF"]))
+    question = Question(Table(str(path), None, ""), (Named("gap", "band_gap_mp"),), (read_aim("max", "gap"),), rows=2)
+    outcome = screen(question, tmp_path / "s")
+    assert outcome.n_parts == (3,) and ranked(question, tmp_path / "s", outcome, 2) == [["SrTiO3", 3], ["NaCl", 1]]
+    path.write_text(path.read_text().replace("KF", "CsI"))
+    made = []
+    again = screen(question, tmp_path / "s", lambda work, tasks: ((made.append(t.k), (t, work(t)))[1] for t in tasks))
+    assert made == [1] and ranked(question, tmp_path / "s", again, 1) == [["CsI", 2]]
+
+
+def test_a_bad_formula_names_its_row(tmp_path, quick):
+    (path := tmp_path / "t.csv").write_text("formula\nCaTiO3\nNaCl\nXyz3\n")
+    question = Question(Table(str(path), None, ""), (Named("gap", "band_gap_mp"),), rows=2)
+    with pytest.raises(InputError, match="row 2"): screen(question, tmp_path / "s")
+
+
+# whoever dies
+
+class Stopped(BaseException): "The process is killed here."
+
+
+def test_killed_at_any_write_a_run_goes_on_with_the_same_bytes(quick, tmp_path, monkeypatch):
+    "Half-written parts, wherever the writing stopped, are not read; nothing finished is done again."
+    question = pool(60)
+    whole = screen(question, tmp_path / "whole")
+    wanted, plain = bytes_of(tmp_path / "whole"), os.replace
+    for stop in range(1, len(wanted), 2):
+        folder, moves = tmp_path / f"s{stop}", itertools.count()
+        def dies(a, b, moves=moves, stop=stop):
+            if next(moves) == stop: raise Stopped
+            return plain(a, b)
+        monkeypatch.setattr(os, "replace", dies)
+        with pytest.raises(Stopped): screen(question, folder)
+        monkeypatch.setattr(os, "replace", plain)
+        assert len(before := bytes_of(folder)) == stop - 1  # the question is written first
+        if before: part_path(folder, 1, 0).write_bytes(wanted["pass-1/part-0000000.parquet"][:-9])  # as without a rename
+        made = []
+        outcome = screen(question, folder, lambda work, tasks, made=made: ((made.append(t.k), (t, work(t)))[1] for t in tasks))
+        assert bytes_of(folder) == wanted and outcome.counts == whole.counts
+        assert made == [0, *range(max(1, stop - 1), len(wanted))]
+
+
+def test_a_full_disk_is_one_line_and_what_is_finished_stays(quick, tmp_path, monkeypatch):
+    question, plain, calls = pool(60), files.write_atomic, itertools.count()
+    def full(path, content):
+        if next(calls) == 3: raise OSError(errno.ENOSPC, "No space left on device")
+        return plain(path, content)
+    monkeypatch.setattr(files, "write_atomic", full)
+    with pytest.raises(InputError, match="No space left on device.*what is finished is kept") as e: screen(question, tmp_path / "s")
+    assert "\n" not in str(e.value) and len(bytes_of(tmp_path / "s")) == 2
+    screen(question, tmp_path / "s")
+    assert bytes_of(tmp_path / "s") == (screen(question, tmp_path / "w"), bytes_of(tmp_path / "w"))[1]
+
+
+def test_a_worker_that_writes_elsewhere_is_noticed(quick, tmp_path):
+    elsewhere = lambda work, tasks: ((t, ({}, {})) for t in tasks)
+    with pytest.raises(InputError, match="not seen from here"): screen(pool(60), tmp_path / "s", elsewhere)
+
+
+# the real thing: processes
+
+@pytest.fixture(scope="module")
+def titanates(tmp_path_factory):
+    "A screening of titanates by the model of the package, in one process."
+    pattern = Template.of("A1-xA'xTiO3", {s: element_list("alkaline,La,Ce,Y") for s in ("A", "A'")}, "0:0.5:0.125")
+    question = Question(pattern, (Named("gap", "band_gap_mp"),), (read_aim("max", "gap"),), rows=20)
+    folder = tmp_path_factory.mktemp("titanates") / "s"
+    return question, bytes_of(folder), ranked(question, folder, screen(question, folder)), bytes_of(folder)
+
+
+def test_two_processes_one_of_them_killed(titanates, tmp_path):
+    question, _, top, wanted = titanates
+    killed = []
+    class Cruel:
+        def __init__(self, stage): self.seen = 0
+        def __enter__(self): return self.tell
+        def __exit__(self, *rest): pass
+        def tell(self, done):
+            self.seen += 1
+            if self.seen == 3:
+                killed.append(active_children()[0].pid)
+                os.kill(killed[0], signal.SIGKILL)
+    outcome = screen(question, tmp_path, partial(side_by_side, workers=2), progress=Cruel)
+    assert len(killed) == 1 and len(wanted) >= 16
+    assert bytes_of(tmp_path) == wanted and ranked(question, tmp_path, outcome) == top
+
+
+def alive(pid):
+    try: return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError: return False
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+def test_killed_with_its_workers_and_run_again(titanates, tmp_path):
+    "The command is killed; its workers leave too; run again, it finishes with the bytes of one process."
+    lists = "Be,Mg,Ca,Sr,Ba,La,Ce,Y"
+    words = ["screen", str(tmp_path / "s"), "--pattern", "A1-xA'xTiO3", "--site", f"A={lists}", "--site", f"A'={lists}", "--x", "0:0.5:0.125",
+             "--rows", "20", "--model", "gap=band_gap_mp", "--max", "gap", "--quiet"]
+    process = subprocess.Popen([sys.executable, "-c", "from lgdcnn.cli import main; main()", *words, "--workers", "2"], stderr=subprocess.PIPE)
+    children = lambda: [int(k) for k in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+    end = time.monotonic() + 90
+    while not bytes_of(tmp_path / "s"):
+        assert process.poll() is None and time.monotonic() < end, process.stderr.read()
+        time.sleep(0.02)
+    left = children()
+    process.kill()
+    process.wait()
+    assert len(left) >= 2
+    while any(map(alive, left)):
+        assert time.monotonic() < end, "workers outlive their owner"
+        time.sleep(0.05)
+    assert len(bytes_of(tmp_path / "s")) < len(titanates[3])
+    told = CliRunner().invoke(main, [*words, "--workers", "1"])
+    assert told.exit_code == 0, told.stderr
+    assert bytes_of(tmp_path / "s") == titanates[3]
+    assert json.loads((tmp_path / "s/summary.json").read_text())["parts"] == [len(titanates[3])]
+
+
+# what is refused, in one line
+
+REFUSED = [
+    (["--max", "colour"], "no model answers for it"), (["--above", "gap"], "like gap=2"), (["--csv", "t.csv"], "one of the three"),
+    (["--coverage", "2"], "between 0 and 1"), (["--known", "gone.csv"], "cannot read"), (["--scheduler", "tcp://127.0.0.1:1", "--workers", "2"], "leave --workers out"),
+    (["--parts", "x"], "write it like 0:100"), (["--model", "gone.lgdcnn"], "no model file"), (["--model", "gap=debye_temperature"], "two models"),
+    (["--workers", "0"], "at least 1"), (["--site", "C=Ca"], "no site C")]
+
+
+@pytest.mark.parametrize("more, said", REFUSED)
+def test_what_cannot_be_meant_is_one_line(more, said, tmp_path):
+    told = CliRunner().invoke(main, ["screen", str(tmp_path / "s"), *ASK, *more])
+    assert told.exit_code == 2 and told.stdout == "" and said in told.stderr and len(told.stderr.splitlines()) == 1
+
+
+def test_another_version_in_the_folder(quick, tmp_path):
+    screen(pool(60), tmp_path)
+    (path := tmp_path / "screen.json").write_text(path.read_text().replace(f'"version": "{__version__}"', '"version": "0.0.1"'))
+    with pytest.raises(InputError, match=r"holds another question \(version is '0.0.1' there"): screen(pool(60), tmp_path)
+    assert screen(pool(60), tmp_path / "new", in_turn).finished
+
+
+def test_only_some_parts(quick, tmp_path):
+    question = pool(60)
+    halves = [screen(question, tmp_path, only=range(*cut)) for cut in ((4, 99), (0, 4))]
+    assert [h.finished for h in halves] == [False, False] and halves[1].n_parts == (4,)
+    assert screen(question, tmp_path, lambda work, tasks: [pytest.fail("made again") for t in tasks]).finished
+    assert Task(1, 0, 0, 60).digest(question) == question.digest
