@@ -4,16 +4,14 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 DEMO_STAMP := .venv/.installed-demo
 DOCS_STAMP := .venv/.installed-docs
-APP_STAMP := .venv/.installed-app
 
-.PHONY: install install-demo install-docs install-app demo app test quick figures docs check export readme lab clean
+.PHONY: install install-demo install-docs demo test quick figures docs check export readme lab clean
 
 # make BIN=/path/to/bin uses an environment that is there, as the tests do: nothing is installed into it.
 ifneq ($(origin BIN),command line)
 install: $(STAMP)
 install-demo: $(DEMO_STAMP)
 install-docs: $(DOCS_STAMP)
-install-app: $(APP_STAMP)
 endif
 
 PIP = $(BIN)/python -m pip install --disable-pip-version-check --progress-bar on -c constraints.txt
@@ -62,15 +60,6 @@ docs: install install-docs
 
 $(DOCS_STAMP): $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
-	@touch $@
-
-# A page on this machine to explore a model, which voila serves: make app MODEL=model.lgdcnn
-app: install-app
-	@test -n '$(MODEL)' || { echo "say which model: make app MODEL=model.lgdcnn (lgdcnn train makes one)" >&2; exit 2; }
-	$(BIN)/lgdcnn app '$(MODEL)'
-
-$(APP_STAMP): $(DEMO_STAMP)
-	$(PIP) --quiet -e '.[app]'
 	@touch $@
 
 # What a commit must pass, short of the tests.

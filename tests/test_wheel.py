@@ -52,7 +52,7 @@ def test_every_chapter_and_all_data_are_in_it(wheel, root):
 def test_nothing_strays_into_it(wheel, root):
     beside = {n for n in names(wheel) if not n.startswith("lgdcnn/") and ".dist-info/" not in n}
     figures = {p.name for p in (root / "nbs/figures").glob("*.ipynb")}
-    assert {n.split("/", 1)[1] for n in beside} == {*(f"data/share/lgdcnn/figures/{f}" for f in figures), "data/share/lgdcnn/app/app.ipynb"}  # the demo draws them
+    assert {n.split("/", 1)[1] for n in beside} == {f"data/share/lgdcnn/figures/{f}" for f in figures}  # the demo draws them
     assert not [n for n in names(wheel) if set(Path(n).parts) & set(NOT_PACKED) or Path(n).name.startswith("test_")]
 
 
