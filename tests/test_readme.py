@@ -23,6 +23,7 @@ def folder(tmp_path_factory, embedded):
     "A folder with the two tables that the README speaks of."
     folder = tmp_path_factory.mktemp("readme")
     rows = embedded.frame.iloc[:160].rename(columns={"target": "band_gap"})
+    rows["enthalpy"] = rows["band_gap"]
     rows["temperature"] = np.linspace(200, 900, len(rows)).round()
     rows.iloc[:120].to_csv(folder / "measured.csv", index=False)
     rows.iloc[120:][["formula", "temperature"]].to_csv(folder / "candidates.csv", index=False)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ELEMNET_PROTOCOL', 'BASELINES', 'Mean', 'FeatureModel', 'NearestNeighbour', 'RandomForest', 'GradientBoosting',
-           'LightGBM', 'ElemNet']
+           'LightGBM', 'ElemNetRegressor']
 
 # %% ../../nbs/06_estimators/09_baselines.ipynb #50c27f02
 from functools import partial
@@ -115,7 +115,7 @@ class LightGBM(GradientBoosting):
 ELEMNET_PROTOCOL = TrainConfig("elemnet", epochs=100, batch_size=32, learning_rate=5e-4, weight_decay=0.0,
                                loss="l1", jitter=0.0)
 
-class ElemNet(RegressorMixin, BaseEstimator):
+class ElemNetRegressor(RegressorMixin, BaseEstimator):
     "Train the ElemNet of Jha et al. (2018) on element fractions."
     def __init__(self, epochs: int | None = None, seed: int = 0, device: str = "auto", batch_size: int | None = None):
         self.epochs, self.seed, self.device, self.batch_size = epochs, seed, device, batch_size
@@ -125,7 +125,7 @@ class ElemNet(RegressorMixin, BaseEstimator):
         changes = {"epochs": self.epochs, "batch_size": self.batch_size}
         return ELEMNET_PROTOCOL.replace(**{k: v for k, v in changes.items() if v is not None})
 
-    def fit(self, formulas: ArrayLike, y: ArrayLike) -> "ElemNet":
+    def fit(self, formulas: ArrayLike, y: ArrayLike) -> "ElemNetRegressor":
         "Train on all rows; raises `InputError` naming the row for what cannot be used."
         from lgdcnn.composition import featurize
         from lgdcnn.training.device import resolve_device
@@ -151,6 +151,6 @@ BASELINES = {
     "random-forest-magpie": partial(RandomForest, features="magpie", max_features=1 / 3),
     "gradient-boosting": GradientBoosting,
     "lightgbm": LightGBM,
-    "elemnet": ElemNet,
+    "elemnet": ElemNetRegressor,
     **{f"trees-{kind}": partial(Trees, kind) for kind in TREES},
 }

@@ -87,7 +87,7 @@ def sum_of(path: str | Path) -> str:
         with open(path, "rb") as f: return hashlib.file_digest(f, "sha256").hexdigest()
     except OSError as e: raise InputError(f"cannot read {quoted(str(path))} ({e.strerror})") from None
 
-# %% ../../nbs/17_screening/07_parts.ipynb #16306707
+# %% ../../nbs/17_screening/07_parts.ipynb #4f5586f6
 MANIFEST = "screen.json"
 
 def _storing(folder: Path, write):
@@ -107,7 +107,7 @@ def open_folder(folder: str | Path, question: Question) -> Path:
             said = f"{quoted(there.get(other[0]), 60)} there and {quoted(question.to_dict()[other[0]], 60)} here"
             raise InputError(f"{quoted(str(folder))} holds another question ({other[0]} is {said}): name another folder")
         return folder
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and (not folder.is_dir() or any(MANIFEST not in p.name for p in folder.iterdir())):
         raise InputError(f"{quoted(str(folder))} holds something else: name a new folder, or an empty one")
     _storing(folder, lambda: folder.mkdir(parents=True, exist_ok=True))
     _storing(folder, lambda: write_atomic(path, json.dumps(question.to_dict(), indent=1) + "\n"))

@@ -7,6 +7,7 @@ __all__ = ['COLUMNS', 'unreadable', 'Checked', 'row_problems', 'with_ragged', 'c
            'rejected', 'joined', 'skipped_in_words', 'refuse']
 
 # %% ../../nbs/15_shortlist/01_check.ipynb #15352005
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +33,8 @@ def unreadable(formulas: Iterable[str]) -> dict[int, str]:  # row to what is wro
             rows = np.delete(rows, e.rows)
 
 # %% ../../nbs/15_shortlist/01_check.ipynb #00874fc9
+_WITH_UNIT = re.compile(r"\s*[-+]?\d[\d.,]*([eE][-+]?\d+)?\s*[^\W\d_][\w/^%·°-]*\s*")  # like 3.2 eV
+
 def _numbers(cells: pd.Series, name: str, separator: str | None, decimal: str | None) -> tuple[np.ndarray, dict[int, str]]:
     "Read a column; the second is what is wrong, by row."
     text = [None if isinstance(v, str) and v.strip() in MISSING_WORDS else v for v in cells.tolist()]
@@ -41,6 +44,7 @@ def _numbers(cells: pd.Series, name: str, separator: str | None, decimal: str | 
     values = np.array([np.nan if i in bad else as_number(v) for i, v in enumerate(text)])
     for i in np.flatnonzero(~np.isfinite(values)).tolist():
         what = "is missing" if is_missing(text[i]) else f"is {quoted(cells.iloc[i], 40)}, not a finite number"
+        if _WITH_UNIT.fullmatch(str(text[i])): what += " (write numbers alone: the unit goes to --unit)"
         bad.setdefault(i, f"{name} {what}")
     return values, bad
 
@@ -146,8 +150,13 @@ def _table_notes(table: pd.DataFrame, used: set, n_good: int, values: dict) -> l
     unused = [c for c in table.columns if c not in used]
     said = [f"columns that are not used: {listed(unused)}"] if unused else []
     if values and n_good < 100:
-        said.append(f"only {n_good} rows can be used: a tenth is held out for intervals, and 90 % needs 9 rows; "
-                    "train with --validation 0.2, or find more")
+        share = f"train with --validation {np.ceil(200 / n_good) / 20:g}, or " if n_good >= 25 else ""
+        said.append(f"{'row' if n_good == 1 else 'rows'} that can be used: {n_good}; 90 % intervals need 9 that are held "
+                    f"out, and a tenth is by default: {share}find more rows")
+    for name, y in values.items():
+        known = y[np.isfinite(y)]
+        same = len(known) > 1 and (known == known[0]).all()
+        if same: said.append(f"{name} is {known[0]:g} in all rows: nothing can be learned")
     return said
 
 # %% ../../nbs/15_shortlist/01_check.ipynb #1c65ff32

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from ..comparison.paired import difference, is_tie
-from ..composition import formula_list
+from ..composition import composition_keys, formula_list
 from ..config import InputError, choose
 from ..data.tables import check_targets
 from ..estimators.baselines import BASELINES
@@ -99,6 +99,9 @@ def cross_validate(formulas: Sequence[str],
     y = check_targets(y, len(formulas))
     models = contenders(quick, note=note) if models is None else tuple(models)
     for name in models: choose(name, CONTENDERS, "model")
+    if len(set(composition_keys(formulas))) < k:
+        raise InputError(f"{len(formulas)} rows are too few to compare models: {k} folds need {k} different compositions at "
+                         "least, and some tens to tell models apart")
     fold, found = composition_folds(formulas, k, seed), []
     for name in models:
         found += [_left_out(name, formulas, y, fold, part, seed, quick) for part in range(k)]

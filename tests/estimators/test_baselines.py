@@ -12,7 +12,14 @@ from scipy.stats import wasserstein_distance
 from lgdcnn.composition import SYMBOLS
 from lgdcnn.config import InputError
 from lgdcnn.elements import magpie_properties
-from lgdcnn.estimators.baselines import BASELINES, ElemNet, GradientBoosting, LightGBM, NearestNeighbour, RandomForest
+from lgdcnn.estimators.baselines import (
+    BASELINES,
+    ElemNetRegressor,
+    GradientBoosting,
+    LightGBM,
+    NearestNeighbour,
+    RandomForest,
+)
 from lgdcnn.estimators.features import STATISTICS, element_fractions, magpie_features, magpie_names, mendeleev_cumulated
 
 parts = st.dictionaries(st.sampled_from(SYMBOLS[1:]), st.integers(1, 40), min_size=1, max_size=8)
@@ -115,7 +122,7 @@ def test_lightgbm_missing_is_said(monkeypatch):
     with pytest.raises(InputError, match=r"lgdcnn\[peers\].*gradient-boosting"): LightGBM().fit(["Fe", "O2"], [1.0, 2.0])
 
 
-@pytest.mark.parametrize("model", [ElemNet(), RandomForest()])
+@pytest.mark.parametrize("model", [ElemNetRegressor(), RandomForest()])
 def test_predicting_before_training_is_refused(model):
     with pytest.raises(InputError, match="call fit"): model.predict(["Fe"])
 
@@ -126,5 +133,5 @@ def test_unknown_features_are_named():
 
 def test_elemnet_learns(some):
     formulas, y = some
-    model = ElemNet(epochs=25, device="cpu", batch_size=50).fit(formulas, y)
+    model = ElemNetRegressor(epochs=25, device="cpu", batch_size=50).fit(formulas, y)
     assert np.abs(model.predict(formulas) - y).mean() < 0.9 * np.abs(y - y.mean()).mean()

@@ -32,7 +32,7 @@ def test_every_problem_has_its_line_value_and_remedy(messy):
     assert errors[["line", "column", "value"]].values.tolist() == [
         [3, "Formula", "Fe2Ox"], [4, "gap", ""], [6, "", "LiF;13,6"], [8, "gap", "7,8 eV"]]
     assert "'Ox' is not an element" in errors["problem"].iloc[0] and errors["problem"].iloc[1] == "gap is missing"
-    assert errors["problem"].iloc[3] == "gap is '7,8 eV', not a finite number" and (found.problems["remedy"] != "").all()
+    assert errors["problem"].iloc[3] == "gap is '7,8 eV', not a finite number (write numbers alone: the unit goes to --unit)" and (found.problems["remedy"] != "").all()
     assert notes["problem"].tolist() == ["the same compound as line 2, 8.5 there and 8.9 here", "the same compound and value as line 2"]
     assert found.good.tolist() == [0, 3, 4] and "columns that are not used: 'source'" in found.notes
 
@@ -101,3 +101,20 @@ def test_what_does_not_go_together_is_refused(messy, tmp_path):
     (tmp_path / "none.csv").write_text("formula,y\nXx,1\nKCl,\n")
     for args in (("train", tmp_path / "none.csv", "--target", "y", "--out", tmp_path / "m"),):
         assert "no row can be used: `lgdcnn check` says why" in run(*args, "--on-error", "skip")[2]
+
+
+@pytest.mark.parametrize("rows, words", [
+    (["NaCl,3.2 eV", "KCl,8.4eV", "LiF,1"], "gap is '3.2 eV', not a finite number (write numbers alone: the unit goes to --unit)"),
+    (["NaCl,3", "KCl,3", "LiF,3"], "gap is 3 in all rows: nothing can be learned"), (["NaCl,3"], "row that can be used: 1; 90 % intervals need 9"),
+    ([f"Na{k}Cl,{k}" for k in range(1, 46)], "train with --validation 0.25, or find more rows"), (["NaCl,inf"], "is 'inf', not a finite number;"),
+])
+def test_small_and_odd_tables_are_told_what_to_do(rows, words, tmp_path):
+    (tmp_path / "t.csv").write_text("\r\n".join(["formula,gap", *rows]) + "\r\n")
+    from click.testing import CliRunner
+
+    from lgdcnn.cli import main
+    r = CliRunner().invoke(main, ["check", str(tmp_path / "t.csv"), "--target", "gap"])
+    assert words in r.stdout, r.stdout
+    if len(rows) == 1 and "inf" not in rows[0]:
+        r = CliRunner().invoke(main, ["compare", str(tmp_path / "t.csv"), "--target", "gap", "--quick", "--model", "mean"])
+        assert r.exit_code == 2 and "1 rows are too few to compare models" in r.stderr
