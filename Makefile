@@ -2,28 +2,38 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+DEMO_STAMP := .venv/.installed-demo
 DOCS_STAMP := .venv/.installed-docs
 
-.PHONY: install install-docs demo test quick figures docs check export readme lab clean
+.PHONY: install install-demo install-docs demo test quick figures docs check export readme lab clean
 
 # make BIN=/path/to/bin uses an environment that is there, as the tests do: nothing is installed into it.
 ifneq ($(origin BIN),command line)
 install: $(STAMP)
+install-demo: $(DEMO_STAMP)
 install-docs: $(DOCS_STAMP)
 endif
 
-$(STAMP): pyproject.toml constraints.txt
+PIP = $(BIN)/python -m pip install --disable-pip-version-check --progress-bar on -c constraints.txt
+
+# What the demo needs comes first; it is most of the time, so pip says what it does.
+$(DEMO_STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "lgdcnn needs Python 3.11 or newer; say which with: make PYTHON=python3.11" >&2; exit 2; }
+	@echo "Setting up .venv: torch and what stands beside it, some minutes, once."
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[notebooks,dev,peers,excel,cluster]'
+	$(PIP) -e '.[peers]'
+	@touch $@
+
+$(STAMP): $(DEMO_STAMP)
+	@echo "Installing what notebooks and tests need."
+	$(PIP) --quiet -e '.[notebooks,dev,peers,excel,cluster]'
 	@# The source of the mat2vec table, apart from the environment: one test reads a file of it.
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt --upgrade \
-		--target .venv/share/element-sources ElementEmbeddings
+	$(PIP) --quiet --no-deps --upgrade --target .venv/share/element-sources ElementEmbeddings
 	@touch $@
 
 # Train on the embedded data, compare, draw three figures: see lgdcnn-demo/.
-demo: install
+demo: install-demo
 	$(BIN)/lgdcnn demo
 
 # OpenMP threads that wait busily slow each other down where several processes share the cores.

@@ -29,7 +29,8 @@ nitpick_ignore_regex = [("py:.*", r"(?!lgdcnn\.).*")]  # other packages' pages a
 
 html_theme, html_title = "furo", f"lgdcnn {release}"
 html_static_path = [str(ROOT / "docs" / "_static")]
-html_css_files = ["site.css"]
+html_css_files, html_js_files = ["site.css"], ["sort.js"]
+html_search_scorer = str(ROOT / "docs" / "_static" / "scorer.js")
 html_show_sourcelink = False
 html_theme_options = {"top_of_page_buttons": []}
 html_math_renderer = "mathml"

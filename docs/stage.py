@@ -8,13 +8,17 @@ import shutil
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from tables import records, set_pages, table_page
+
 SHELVES = {"tutorials": "Tutorials", "benchmarks": "Benchmarks"}  # folders of notebooks that are a list, not a book
 CHAPTERS = {"ground": "Ground", "data": "Data", "networks": "Networks", "training": "Training", "trust": "Trust",
             "estimators": "Estimators", "fusion": "Fusion", "properties": "Properties", "cecv": "CECV",
             "benchmark": "Benchmark", "comparison": "Comparison", "studies": "Studies", "design": "Design",
-            "plots": "Plots", "shortlist": "Shortlist", "screening": "Screening",
+            "plots": "Plots", "shortlist": "Shortlist", "cluster": "Cluster", "screening": "Screening",
             "cli": "Command line"}
 WHOLE = ("estimators.regressor", "estimators.classifier", "fusion.fused")  # classes that inherit what readers look for
+TUTORIALS = ("quick_start", "own_data", "shortlist", "uncertainty", "screening", "properties", "transfer", "new_encoder",
+             "plugin", "data_tour", "silicon", "borrowed_machine")  # in the order of reading; others follow
 LINK = re.compile(r'(?P<text>\[[^\]\[]*\])\((?P<a>[^)\s]+)\)|src="(?P<b>[^"]+)"')
 
 
@@ -37,7 +41,10 @@ def stage(root: Path, target: Path) -> None:
         folder = rooms[0].split("/")[0]
         write(target / f"{folder}.md", list_page(books, folder, f"{number} · {heading}"))
     write(target / "figures.md", gallery(books, manifest))
-    write(target / "results.md", results_page(root / "results"))
+    for name, text in results_pages(root / "results").items(): write(target / f"{name}.md", text)
+    found = records(root)
+    write(target / "table.md", table_page(found))
+    set_pages(root, found, target)
     write(target / "differences.md", quoted((root / "docs" / "differences.md").read_text(encoding="utf-8"), books))
     write(target / "commands.md", commands())
     hidden = ("", "__init__", "benchmark.__main__")
@@ -62,6 +69,14 @@ def markdown(text: str) -> dict:
     return {"cell_type": "markdown", "id": hashlib.sha256(text.encode()).hexdigest()[:8], "metadata": {}, "source": text}
 
 def prose(nb: dict) -> list[str]: return [source(c) for c in nb["cells"] if c["cell_type"] == "markdown"]
+
+def promise(nb: dict) -> str:
+    "Return what a notebook says of itself in a line, or in its first sentence."
+    text = prose(nb)[0]
+    if quoted := re.search(r"(?m)^> (.+)$", text): return quoted[1]
+    aside = r"\*\*Claim\.?\*\*\s*|!\[[^]]*\]\([^)]*\)|\*Alt text:.*?\*"
+    plain = re.sub(aside, "", "\n".join(text.splitlines()[1:]), flags=re.S)
+    return re.split(r"(?<=[.?])\s", " ".join(plain.split()), maxsplit=1)[0]
 
 def title(nb: dict) -> str: return prose(nb)[0].splitlines()[0].lstrip("# ")
 
@@ -137,7 +152,7 @@ def contents(books: dict) -> str:
     beside = [n for n in books if "/" not in n and number_of(n)]
     shelves = [toctree([f"{rooms[0].split('/')[0]}.md", *rooms], f"{number} · {heading}")
                for number, heading, rooms in chapters(books)]
-    return "\n".join([toctree(["tutorials", "differences", "figures"], "Read"), *shelves,
+    return "\n".join([toctree(["tutorials", "figures", "table", "differences"], "Read"), *shelves,
                       toctree(beside, "Beside the chapters"),
                       toctree(["commands", "api", "results", "benchmarks", "CHANGELOG"], "Look up")])
 
@@ -150,10 +165,16 @@ def chapters(books: dict) -> list[tuple[int, str, list[str]]]:  # number, headin
     return [(int(f[:2]), CHAPTERS[f[3:]], [n for n in books if n.startswith(f"{f}/")]) for f in found]
 
 
+def ordered(names: list[str]) -> list[str]:
+    "Put tutorials into the order of reading; others stay as they are."
+    place = {f"tutorials/{name}.ipynb": k for k, name in enumerate(TUTORIALS)}
+    return sorted(names, key=lambda n: place.get(n, len(place)))
+
+
 def list_page(books: dict, shelf: str, heading: str, tree=lambda names: "") -> str:
-    "List the notebooks of a folder with their titles."
-    names = [n for n in books if n.startswith(f"{shelf}/")]
-    lines = [f"- [{title(books[n])}]({n})" for n in names]
+    "List the notebooks of a folder with their titles, and a sentence each."
+    names = ordered([n for n in books if n.startswith(f"{shelf}/")])
+    lines = [f"- [{title(books[n])}]({n}): {relink(promise(books[n]), n, at='')}" for n in names]
     return "\n".join([f"# {heading}", "", *lines, "", tree(names)])
 
 
@@ -179,15 +200,36 @@ def gallery(books: dict, manifest: dict) -> str:
     return "\n".join([*parts, toctree([n for n in books if n.startswith("figures/")])])
 
 
-def results_page(folder: Path) -> str:
-    "List the measured files."
-    rows = []
-    for f in sorted(p for p in folder.rglob("*") if p.is_file()):
-        path = f.relative_to(folder.parent).as_posix()
-        n = f"{sum(1 for _ in f.open(encoding='utf-8')) - 1:,}" if f.suffix == ".csv" else ""
-        rows.append(f"| [{path}]({path}) | {n} |")
-    head = ["# Results", "", "What was measured, as it lies in the repository.", "", "| file | rows |", "|---|---|"]
-    return "\n".join([*head, *rows, ""])
+FEW = 60  # files that a page of results lists at most; of more, it counts them by folder
+
+
+def results_pages(folder: Path) -> dict[str, str]:  # name to text
+    "List the measured files, a page for each folder; where there are many, how many."
+    pages, lines = {}, []
+    for sub in sorted(p for p in folder.iterdir() if p.is_dir()):
+        files = sorted(p for p in sub.rglob("*") if p.is_file())
+        about = file_lines(files, folder) if len(files) <= FEW else folder_lines(files, sub)
+        back = "[All results](results.md)" + (", [the benchmark as a table](table.md)" if sub.name == "benchmark" else "")
+        pages[f"results_{sub.name}"] = "\n".join([f"# results/{sub.name}", "", *about, "", back, ""])
+        lines.append(f"| [{sub.name}](results_{sub.name}.md) | {len(files):,} |")
+    head = ["# Results", "", "What was measured, as it lies in `results/`. The benchmark is easier to read "
+            "as [a table](table.md).", "", "| folder | files |", "|---|--:|"]
+    pages["results"] = "\n".join([*head, *lines, "", toctree(list(pages))])
+    return pages
+
+
+def file_lines(files: list[Path], folder: Path) -> list[str]:
+    "Tabulate files with their rows."
+    def rows(f): return f"{sum(1 for _ in f.open(encoding='utf-8')) - 1:,}" if f.suffix == ".csv" else ""
+    names = [(f, f.relative_to(folder.parent).as_posix()) for f in files]
+    return ["| file | rows |", "|---|--:|", *(f"| [{name}]({name}) | {rows(f)} |" for f, name in names)]
+
+
+def folder_lines(files: list[Path], folder: Path) -> list[str]:
+    "Tabulate folders with the number of their files."
+    counts = {}
+    for name in (f.parent.relative_to(folder.parent).as_posix() for f in files): counts[name] = counts.get(name, 0) + 1
+    return ["| folder | files |", "|---|--:|", *(f"| `results/{name}` | {n:,} |" for name, n in counts.items())]
 
 
 def quoted(text: str, books: dict) -> str:

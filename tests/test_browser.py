@@ -78,18 +78,24 @@ def git(folder, *command):
     return subprocess.run(["git", *command], cwd=folder, env=alone, check=True, capture_output=True, text=True).stdout
 
 
-@pytest.fixture
-def browser(tmp_path):
+def start_browser(folder, width=1400, height=1800):
+    "Start a headless chromium whose profile lies in a folder; skips the test where that cannot be."
     selenium = pytest.importorskip("selenium")
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
+    if not (BROWSER and DRIVER): pytest.skip("needs chromium and chromedriver")
     options = webdriver.ChromeOptions()
     options.binary_location = BROWSER
     # without a sandbox: chromium refuses to have one when it runs as root, as it does in containers
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1400,1800",
-                     f"--user-data-dir={tmp_path / 'profile'}"): options.add_argument(argument)
-    try: driver = webdriver.Chrome(options, Service(DRIVER))
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", f"--window-size={width},{height}",
+                     f"--user-data-dir={folder / 'profile'}"): options.add_argument(argument)
+    try: return webdriver.Chrome(options, Service(DRIVER))
     except selenium.common.exceptions.SessionNotCreatedException as e: pytest.skip(f"chromium does not start here: {e.msg}")
+
+
+@pytest.fixture
+def browser(tmp_path):
+    driver = start_browser(tmp_path)
     yield driver
     if kept := os.environ.get("SCREENSHOT"): driver.save_screenshot(kept)  # to look at
     driver.quit()

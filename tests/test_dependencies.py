@@ -62,7 +62,7 @@ def test_what_is_declared_is_used(root):
     imports = of_folder(root, "tests") | of_folder(root, "docs") | of_notebooks(root) | set(OPTIONAL)
     for group in set(groups) - {""}:
         for name in groups[group]:
-            command = {"jupyterlab": "jupyter lab", "build": "-m build", "pytest-xdist": "pytest -n"}.get(name, name.replace("-", "[-_]"))
+            command = {"build": "-m build", "pytest-xdist": "pytest -n"}.get(name, name.replace("-", "[-_]"))
             assert name in imports or re.search(rf"\b{command}\b", text), f"nothing uses {name} of the extra {group}"
 
 

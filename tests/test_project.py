@@ -78,7 +78,7 @@ def test_readme_is_made_from_its_notebook(root, tmp_path):
     assert made.read_text() == (root / "README.md").read_text(), "make readme"
 
 
-@pytest.mark.parametrize("target", ["readme", "test", "quick", "figures", "docs", "check", "lab"])
+@pytest.mark.parametrize("target", ["readme", "demo", "test", "quick", "figures", "docs", "check", "lab"])
 def test_make_in_an_environment_that_is_there_installs_nothing(target, root):
     told = subprocess.run(["make", "--dry-run", target, "BIN=/an/environment/bin"], cwd=root, check=True, capture_output=True, text=True).stdout
     assert "/an/environment/bin/" in told and "venv" not in told and "pip install" not in told

@@ -142,6 +142,10 @@ def _finish(ds: Dataset, plan: DemoPlan, tables: dict[str, list[pd.DataFrame]]) 
     tables["comparison"] = [compare_models(pd.concat(tables["predictions"]), pairs)]
 
 # %% ../../nbs/12_studies/04_demo.ipynb #8a5d5a36
+def _so_far(tables: dict[str, list[pd.DataFrame]]) -> str:
+    "Lay out the scores that there are."
+    return scores_text(pd.concat(tables["scores"], ignore_index=True))
+
 def run_demo(results: str | Path,  # tables are written to the folder `demo` in it
              plan: DemoPlan = DemoPlan(),
              say: Callable[[str], None] = lambda text: None,  # told what happens, a line at a time
@@ -152,7 +156,8 @@ def run_demo(results: str | Path,  # tables are written to the folder `demo` in 
     folder.mkdir(parents=True, exist_ok=True)
     ds, tables = load_dataset(plan.dataset), {}
     say(f"{ds.name}: {len(ds)} compounds, {ds.property} in {ds.unit}")
-    for name, job in _jobs(ds, plan, verbose):
+    for k, (name, job) in enumerate(_jobs(ds, plan, verbose)):
+        if k == len(plan.baselines): say(f"the simple models, while the networks train:\n{_so_far(tables)}")
         say(f"training {name}")
         for table, frame in job().items(): tables.setdefault(table, []).append(frame)
         write_tables(tables, folder)
