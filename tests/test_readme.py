@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from lgdcnn.cli import main
 
 # Fewer epochs and a smaller network, so that it takes seconds; nothing else is changed.
-QUICKER = {"train": " --epochs 2 --architecture dcnn-k1 --quiet", "predict": " --quiet"}
+QUICKER = {"train": " --epochs 2 --quiet", "predict": " --quiet", "compare": " --models mean,forest"}
 
 
 def shell_lines(readme: str) -> list[str]:

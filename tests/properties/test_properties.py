@@ -100,6 +100,16 @@ def test_the_record_is_of_the_networks_and_forests_it_names(root):
         assert (float(r["ratio_alone"]), float(r["ratio_forest"])) == pytest.approx((mae / single[d], mae / forest[d]), rel=1e-4)
 
 
+def test_rows_with_new_pairs_and_without_are_all_rows(root):
+    facts = {r["property"]: r for r in record(root, "properties.csv")}
+    for r in record(root, "novelty.csv"):
+        sides = [(int(r[f"n_{k}"]), float(r[f"mae_{k}"] or 0)) for k in ("known", "new")]
+        n, total = sum(k for k, _ in sides), sum(k * mae for k, mae in sides)
+        whole = facts[r["property"]]
+        assert n <= int(whole["n_test"])
+        if n == int(whole["n_test"]): assert total / n == pytest.approx(float(whole["mae"]), rel=1e-4)  # none with a strange element
+
+
 def test_intervals_cover_and_rounding_costs_little(root):
     for r in record(root, "properties.csv"):
         n, m = int(r["n_test"]), int(r["n_calibration"])
