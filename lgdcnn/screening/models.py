@@ -10,7 +10,7 @@ import copy
 import hashlib
 import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -71,8 +71,8 @@ class Calibrated:
     label: str
     multiples: np.ndarray  # rising
     levels: np.ndarray
-    back: Callable = np.asarray   # into the unit of the target
-    forth: Callable = np.asarray  # and out of it
+    back: Callable = field(default_factory=lambda: np.asarray)   # into the unit of the target
+    forth: Callable = field(default_factory=lambda: np.asarray)  # and out of it
 
     def columns(self, mean: np.ndarray, spread: np.ndarray, coverage: float, aims: Iterable[Aim]) -> dict[str, np.ndarray]:
         "Return value, lower and upper end, and chances; NaN where too few errors were held out."
