@@ -22,8 +22,8 @@ from ..config import InputError, quoted, write_atomic
 
 if TYPE_CHECKING:
     from lgdcnn.cluster.engines import Engine
-    from lgdcnn.screening.parts import Question, Source
-    from lgdcnn.screening.run import Outcome
+    from lgdcnn.screening.parts import ScreenQuestion, Source
+    from lgdcnn.screening.run import ScreenOutcome
 
 # %% ../../nbs/17_screening/10_command.ipynb #04bf0086
 def read_source(pattern: str | None, sites: tuple[str, ...], steps: str, elements: str | None, sizes: str, largest: int,
@@ -72,16 +72,16 @@ AIMS = {"max": ("T", "Look for the highest value of T."), "min": ("T", "Look for
         "below": ("T=LIMIT", "Look for the best chance to stay below.")}
 
 def read_question(without: str | None, neutral: bool, known: tuple[Path, ...], models: tuple[str, ...],
-                  first: tuple[str, ...], keep: float, coverage: float, rows: int, **rest: object) -> "Question":
+                  first: tuple[str, ...], keep: float, coverage: float, rows: int, **rest: object) -> "ScreenQuestion":
     "Read the options that belong to the question; raises `InputError` for what cannot be meant."
     from lgdcnn.screening.aims import read_aim
     from lgdcnn.screening.groups import element_list
     from lgdcnn.screening.models import read_named
-    from lgdcnn.screening.parts import Question, sum_of
+    from lgdcnn.screening.parts import ScreenQuestion, sum_of
     if not 0 < coverage < 1: raise InputError(f"--coverage {coverage} is not possible: it must lie between 0 and 1")
     if rows < 1 or keep <= 0: raise InputError("--rows and --keep must be positive")
     aims = tuple(read_aim(kind, text) for kind in AIMS for text in rest.pop(kind))
-    return Question(read_source(**rest), tuple(map(read_named, models)), aims, tuple(map(read_named, first)), keep,
+    return ScreenQuestion(read_source(**rest), tuple(map(read_named, models)), aims, tuple(map(read_named, first)), keep,
                     element_list(without) if without else (), neutral, tuple((str(k), sum_of(k)) for k in known),
                     coverage, rows)
 
@@ -96,7 +96,7 @@ def read_parts_range(text: str | None) -> range | None:
 # %% ../../nbs/17_screening/10_command.ipynb #9199ad4b
 _BYTES = 16  # of a formula in a table, roughly: decides about processes, nothing else
 
-def default_workers(question: "Question", cores: int) -> int:
+def default_workers(question: "ScreenQuestion", cores: int) -> int:
     "Take all cores, where there are parts for them."
     size = getattr(question.source, "size", None)
     if size is None:
@@ -104,7 +104,7 @@ def default_workers(question: "Question", cores: int) -> int:
         size = path.stat().st_size // _BYTES if path.is_file() else cores * question.rows  # a stream may be long
     return max(1, min(cores, -(-size // question.rows)))
 
-def read_engine(question: "Question", workers: int | None, scheduler: str | None) -> "Engine":
+def read_engine(question: "ScreenQuestion", workers: int | None, scheduler: str | None) -> "Engine":
     "Choose who works; raises `InputError` for two answers, or none."
     from lgdcnn.cluster.engines import by_dask, in_turn, side_by_side
     if scheduler and workers: raise InputError("--scheduler has workers of its own: leave --workers out")
@@ -115,7 +115,7 @@ def read_engine(question: "Question", workers: int | None, scheduler: str | None
     return in_turn if n == 1 else functools.partial(side_by_side, workers=n)
 
 # %% ../../nbs/17_screening/10_command.ipynb #d5030a14
-def write_report(question: "Question", folder: Path, outcome: "Outcome", top: int) -> None:
+def write_report(question: "ScreenQuestion", folder: Path, outcome: "ScreenOutcome", top: int) -> None:
     "Write summary, short list and picture, and say where they are."
     from lgdcnn.screening.report import in_words, plot_screening, short_list, summary
     click.echo(in_words(question, outcome))

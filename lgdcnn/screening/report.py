@@ -13,15 +13,15 @@ import numpy as np
 
 from ..plots.style import COLUMN, axes_for, look
 from .aims import CHANCES, best, pareto_front
-from .parts import Question, read_parts
-from .run import Outcome
+from .parts import ScreenQuestion, read_parts
+from .run import ScreenOutcome
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
 # %% ../../nbs/17_screening/09_report.ipynb #23a17323
-def short_list(question: Question, folder: str | Path, outcome: Outcome, top: int = 100) -> "pd.DataFrame":
+def short_list(question: ScreenQuestion, folder: str | Path, outcome: ScreenOutcome, top: int = 100) -> "pd.DataFrame":
     "Return the best candidates, each with its formula, number and predictions."
     import pandas as pd
     parts = read_parts(Path(folder), len(question.passes), range(outcome.n_parts[-1]))
@@ -36,12 +36,12 @@ def short_list(question: Question, folder: str | Path, outcome: Outcome, top: in
 STEPS = {"tried": "numbers", "candidates": "compositions", "elements": "without unwanted elements", "neutral": "neutral",
          "unknown": "not known already"}
 
-def summary(question: Question, outcome: Outcome) -> dict:
+def summary(question: ScreenQuestion, outcome: ScreenOutcome) -> dict:
     "Say what was asked and what was left after each step."
     return {"digest": question.digest, "question": question.to_dict(), "passes": outcome.counts,
             "parts": list(outcome.n_parts)}
 
-def in_words(question: Question, outcome: Outcome) -> str:
+def in_words(question: ScreenQuestion, outcome: ScreenOutcome) -> str:
     "Say how a screening went, a line for each pass."
     lines = []
     for counts, names in zip(outcome.counts, question.passes):
@@ -50,7 +50,7 @@ def in_words(question: Question, outcome: Outcome) -> str:
     return "\n".join(lines)
 
 # %% ../../nbs/17_screening/09_report.ipynb #2c2808c4
-def extent(question: Question, folder: Path, n_parts: int, column: str) -> tuple[float, float] | None:  # None: no values
+def extent(question: ScreenQuestion, folder: Path, n_parts: int, column: str) -> tuple[float, float] | None:  # no values
     "Find the least and the highest value of a column."
     low, high = np.inf, -np.inf
     for part in read_parts(folder, len(question.passes), range(n_parts), [column]):
@@ -58,7 +58,7 @@ def extent(question: Question, folder: Path, n_parts: int, column: str) -> tuple
         if len(values): low, high = min(low, values.min()), max(high, values.max())
     return None if low > high else (float(low), float(high if high > low else low + 1))
 
-def histogram(question: Question, folder: str | Path, outcome: Outcome, columns: list[str],
+def histogram(question: ScreenQuestion, folder: str | Path, outcome: ScreenOutcome, columns: list[str],
               bins: int = 60) -> tuple[np.ndarray, list[np.ndarray]] | None:  # counts, edges of each; None: no values
     "Count candidates by the values of one or two columns."
     folder, n = Path(folder), outcome.n_parts[-1]
@@ -70,7 +70,8 @@ def histogram(question: Question, folder: str | Path, outcome: Outcome, columns:
     return counts, edges
 
 # %% ../../nbs/17_screening/09_report.ipynb #6ed07980
-def plot_screening(question: Question, folder: str | Path, outcome: Outcome, table: "pd.DataFrame",  # of `short_list`
+def plot_screening(question: ScreenQuestion, folder: str | Path, outcome: ScreenOutcome,
+                   table: "pd.DataFrame",  # of `short_list`
                    ax: "Axes | None" = None) -> "Axes":
     "Draw where the short list lies among all candidates."
     ax, color = axes_for(ax, COLUMN, COLUMN * 0.7), look("l-g-dcnn")["color"]

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Task', 'first_tasks', 'second_tasks', 'Made', 'candidates', 'known_hashes', 'Worker', 'one_thread', 'make_part',
-           'Done', 'run_pass', 'Outcome', 'choose_best', 'screen']
+           'Done', 'run_pass', 'ScreenOutcome', 'choose_best', 'screen']
 
 # %% ../../nbs/17_screening/08_run.ipynb #ed73e393
 import functools
@@ -25,7 +25,7 @@ from ..formulas import FormulaError
 from .aims import best, joined, take
 from .filters import composition_hashes, smact_charges, unknown, whole_block, without
 from .models import Answers
-from .parts import (Question, Source, Table, open_folder, part_counts, part_path, read_parts, sum_of,
+from .parts import (ScreenQuestion, Source, Table, open_folder, part_counts, part_path, read_parts, sum_of,
                                     write_part)
 from .space import Block
 
@@ -39,13 +39,13 @@ class Task(NamedTuple):
     numbers: np.ndarray | None = None  # instead of a range
     formulas: tuple[str, ...] | None = None
 
-    def digest(self, question: Question) -> str:
+    def digest(self, question: ScreenQuestion) -> str:
         "Return what the part must say of itself."
         if self.numbers is None and self.formulas is None: return question.digest
         text = "\n".join(self.formulas or ()).encode() + (b"" if self.numbers is None else self.numbers.tobytes())
         return hashlib.sha256(question.digest.encode() + text + repr(self[:4]).encode()).hexdigest()[:16]
 
-def first_tasks(question: Question) -> Iterator[Task]:
+def first_tasks(question: ScreenQuestion) -> Iterator[Task]:
     "List the parts of the first pass; reads a table as it goes."
     source, rows = question.source, question.rows
     if not isinstance(source, Table):
@@ -60,7 +60,7 @@ def first_tasks(question: Question) -> Iterator[Task]:
         yield Task(1, k, start, start + len(part), None, formulas)
         start += len(part)
 
-def second_tasks(question: Question, chosen: dict[str, np.ndarray]) -> Iterator[Task]:
+def second_tasks(question: ScreenQuestion, chosen: dict[str, np.ndarray]) -> Iterator[Task]:
     "List the parts of the second pass."
     for k, at in enumerate(range(0, len(chosen["number"]), question.rows)):
         some = take(chosen, np.arange(at, min(at + question.rows, len(chosen["number"]))))
@@ -103,7 +103,7 @@ def known_hashes(known: tuple[tuple[str, str], ...],  # paths of tables, and the
 # %% ../../nbs/17_screening/08_run.ipynb #2ce451f8
 class Worker:
     "Make parts of an answer."
-    def __init__(self, question: Question, folder: Path, stage: int):
+    def __init__(self, question: ScreenQuestion, folder: Path, stage: int):
         self.question, self.folder = question, folder
         self.answers = Answers(question.passes[stage - 1], question.coverage, question.aims)
         self.charges = smact_charges() if question.neutral else None
@@ -139,7 +139,7 @@ class Worker:
 _ONE_PART = threading.Lock()
 
 @functools.lru_cache(maxsize=1)
-def _worker(question: Question, folder: Path, stage: int) -> Worker: return Worker(question, folder, stage)
+def _worker(question: ScreenQuestion, folder: Path, stage: int) -> Worker: return Worker(question, folder, stage)
 
 @contextmanager
 def one_thread() -> Iterator[None]:
@@ -150,7 +150,7 @@ def one_thread() -> Iterator[None]:
     try: yield
     finally: torch.set_num_threads(before)
 
-def make_part(question: Question, folder: Path, task: Task) -> tuple[dict[str, int], dict[str, float]]:  # as `Worker.make`
+def make_part(question: ScreenQuestion, folder: Path, task: Task) -> tuple[dict[str, int], dict[str, float]]:  # see `Worker`
     "Make one part in this process, whoever asks: all that a scheduler needs to know of screening."
     with _ONE_PART, one_thread(): return _worker(question, folder, task.stage).make(task)
 
@@ -161,7 +161,7 @@ class Done(NamedTuple):
     counts: dict[str, int]
     seconds: dict[str, float] | None  # None: it was there before
 
-def run_pass(question: Question, folder: Path, tasks: Iterator[Task], engine: Engine = in_turn) -> Iterator[Done]:
+def run_pass(question: ScreenQuestion, folder: Path, tasks: Iterator[Task], engine: Engine = in_turn) -> Iterator[Done]:
     "Make the parts that are missing; raises `InputError` if a part is not where it should be."
     found = []
     def missing() -> Iterator[Task]:
@@ -184,15 +184,15 @@ def _emptied(found: list) -> list:
     return taken
 
 # %% ../../nbs/17_screening/08_run.ipynb #7b4fc045
-class Outcome(NamedTuple):
+class ScreenOutcome(NamedTuple):
     "Hold how a screening went."
     n_parts: tuple[int, ...]      # of each pass
     counts: list[dict[str, int]]  # of each pass, what was left after each step
     seconds: dict[str, float]     # of the workers, by step
     finished: bool                # False if only some parts were asked for
 
-def choose_best(question: Question, folder: Path,
-                outcome: Outcome,  # of the first pass
+def choose_best(question: ScreenQuestion, folder: Path,
+                outcome: ScreenOutcome,  # of the first pass
                ) -> dict[str, np.ndarray]:  # numbers, and formulas if they came from a table
     "Return the candidates of the second pass."
     n, passed = outcome.n_parts[0], list(outcome.counts[0].values())[-1:]  # what was left after the last filter
@@ -205,15 +205,15 @@ def choose_best(question: Question, folder: Path,
     return take(chosen, np.unique(chosen["number"], return_index=True)[1])
 
 # %% ../../nbs/17_screening/08_run.ipynb #9edca78a
-def screen(question: Question, folder: str | Path,
+def screen(question: ScreenQuestion, folder: str | Path,
            engine: Engine = in_turn,  # see `lgdcnn.cluster.engines`
            only: range | None = None,  # parts of the first pass
            progress: Callable | None = None,  # called with the number of the pass; a context that gives a function of `Done`
-          ) -> Outcome:
+          ) -> ScreenOutcome:
     "Answer a question into a folder; goes on where it was left."
     if question.first and not question.aims: raise InputError("a first pass needs an aim: it sends on what is best")
     for names in question.passes: Answers(names, question.coverage, question.aims).check()
-    folder, outcome = open_folder(folder, question), Outcome((), [], {}, only is None)
+    folder, outcome = open_folder(folder, question), ScreenOutcome((), [], {}, only is None)
     tasks = (t for t in first_tasks(question) if only is None or t.k in only)
     for stage in range(1, 1 + (1 if only is not None else len(question.passes))):
         if stage == 2: tasks = second_tasks(question, choose_best(question, folder, outcome))
@@ -221,12 +221,12 @@ def screen(question: Question, folder: str | Path,
             outcome = _after(outcome, run_pass(question, folder, tasks, engine), tell)
     return outcome
 
-def _after(outcome: Outcome, parts: Iterator[Done], tell: Callable) -> Outcome:
+def _after(outcome: ScreenOutcome, parts: Iterator[Done], tell: Callable) -> ScreenOutcome:
     "Add a pass to what is known of those before it."
     counts, seconds, n = {}, outcome.seconds, 0
     for done in parts:
         tell(done)
         counts, seconds, n = _added(counts, done.counts), _added(seconds, done.seconds or {}), n + 1
-    return Outcome((*outcome.n_parts, n), [*outcome.counts, counts], seconds, outcome.finished)
+    return ScreenOutcome((*outcome.n_parts, n), [*outcome.counts, counts], seconds, outcome.finished)
 
 def _added(a: dict, b: dict) -> dict: return {k: a.get(k, 0) + b.get(k, 0) for k in {**a, **b}}

@@ -15,7 +15,7 @@ from lgdcnn.config import InputError
 from lgdcnn.screening.aims import read_aim
 from lgdcnn.screening.groups import element_list
 from lgdcnn.screening.models import Named
-from lgdcnn.screening.parts import Question
+from lgdcnn.screening.parts import ScreenQuestion
 from lgdcnn.screening.report import short_list
 from lgdcnn.screening.run import screen
 from lgdcnn.screening.template import Template
@@ -72,7 +72,7 @@ def worker_pids(address):
 def test_two_dask_workers_one_killed_in_the_middle_screen_as_one_process(cluster, tmp_path):
     "The same parts, byte for byte, and the same top 100."
     pattern = Template.of("A1-xA'xTiO3", {s: element_list("alkaline,La,Ce,Y") for s in ("A", "A'")}, "0:0.5:0.125")
-    question = Question(pattern, (Named("gap", "band_gap_mp"),), (read_aim("max", "gap"),), (Named("gap", "band_gap_mp", "bf16"),), 0.6, rows=10)
+    question = ScreenQuestion(pattern, (Named("gap", "band_gap_mp"),), (read_aim("max", "gap"),), (Named("gap", "band_gap_mp", "bf16"),), 0.6, rows=10)
     killed = []
     class Cruel:
         def __init__(self, stage): self.seen, self.stage = 0, stage

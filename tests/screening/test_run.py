@@ -28,7 +28,7 @@ from lgdcnn.screening.aims import best, read_aim
 from lgdcnn.screening.filters import composition_hashes, unknown, without
 from lgdcnn.screening.groups import element_list
 from lgdcnn.screening.models import Named
-from lgdcnn.screening.parts import Question, Table, part_path
+from lgdcnn.screening.parts import ScreenQuestion, Table, part_path
 from lgdcnn.screening.report import short_list
 from lgdcnn.screening.run import Task, screen
 from lgdcnn.screening.space import Enumeration
@@ -55,7 +55,7 @@ def quick(monkeypatch):
 
 
 def pool(rows, **more):
-    return Question(Enumeration(element_list("Li,Na,K,Ca,Ti,O,F"), (2, 3), 3), (Named("gap", "band_gap_mp"),), (read_aim("max", "gap"),), rows=rows, **more)
+    return ScreenQuestion(Enumeration(element_list("Li,Na,K,Ca,Ti,O,F"), (2, 3), 3), (Named("gap", "band_gap_mp"),), (read_aim("max", "gap"),), rows=rows, **more)
 
 
 def bytes_of(folder): return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(Path(folder).glob("pass-*/*"))}
@@ -75,7 +75,7 @@ def test_filters_by_hand(quick, tmp_path):
     left = unknown(block.compositions(), known)
     assert sorted(f for f, new in zip(block.formulas(), left, strict=True) if not new) == ["CaO", "TiO2"]
     (path := tmp_path / "known.csv").write_text("formula\nTi2O4\nCaO\n")
-    question = Question(space, (Named("gap", "band_gap_mp"),), without=tuple(element_list("F")), known=((str(path), files.sum_of(path)),), rows=5)
+    question = ScreenQuestion(space, (Named("gap", "band_gap_mp"),), without=tuple(element_list("F")), known=((str(path), files.sum_of(path)),), rows=5)
     outcome = screen(question, tmp_path / "s")
     assert outcome.counts == [{"tried": 18, "candidates": 18, "elements": 9, "unknown": 7}]
 
@@ -121,7 +121,7 @@ def test_two_passes_ask_the_dear_model_about_the_best_only(quick, tmp_path):
 
 def test_a_table_is_read_in_parts_and_a_changed_stream_is_done_anew(quick, tmp_path):
     (path := tmp_path / "t.csv").write_text("formula\n" + "\n".join(["CaTiO3", "NaCl", "KF", "SrTiO3", "LiF"]))
-    question = Question(Table(str(path), None, ""), (Named("gap", "band_gap_mp"),), (read_aim("max", "gap"),), rows=2)
+    question = ScreenQuestion(Table(str(path), None, ""), (Named("gap", "band_gap_mp"),), (read_aim("max", "gap"),), rows=2)
     outcome = screen(question, tmp_path / "s")
     assert outcome.n_parts == (3,) and ranked(question, tmp_path / "s", outcome, 2) == [["SrTiO3", 3], ["NaCl", 1]]
     path.write_text(path.read_text().replace("KF", "CsI"))
@@ -132,7 +132,7 @@ def test_a_table_is_read_in_parts_and_a_changed_stream_is_done_anew(quick, tmp_p
 
 def test_a_bad_formula_names_its_row(tmp_path, quick):
     (path := tmp_path / "t.csv").write_text("formula\nCaTiO3\nNaCl\nXyz3\n")
-    question = Question(Table(str(path), None, ""), (Named("gap", "band_gap_mp"),), rows=2)
+    question = ScreenQuestion(Table(str(path), None, ""), (Named("gap", "band_gap_mp"),), rows=2)
     with pytest.raises(InputError, match="row 2"): screen(question, tmp_path / "s")
 
 
@@ -185,7 +185,7 @@ def test_a_worker_that_writes_elsewhere_is_noticed(quick, tmp_path):
 def titanates(tmp_path_factory):
     "A screening of titanates by the model of the package, in one process."
     pattern = Template.of("A1-xA'xTiO3", {s: element_list("alkaline,La,Ce,Y") for s in ("A", "A'")}, "0:0.5:0.125")
-    question = Question(pattern, (Named("gap", "band_gap_mp"),), (read_aim("max", "gap"),), rows=20)
+    question = ScreenQuestion(pattern, (Named("gap", "band_gap_mp"),), (read_aim("max", "gap"),), rows=20)
     folder = tmp_path_factory.mktemp("titanates") / "s"
     return question, bytes_of(folder), ranked(question, folder, screen(question, folder)), bytes_of(folder)
 
