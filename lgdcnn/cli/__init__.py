@@ -67,7 +67,8 @@ def _outfitted(command: click.Command) -> click.Command:
     "Give a command, and those below it, what they share: --load where networks are built or read, and names to complete."
     for c in getattr(command, "commands", {"": command}).values():
         models = _networks if c.name != "compare" else list
-        if {"architecture", "model"} & {p.name for p in c.params} and _LOAD not in c.params: c.params.append(_LOAD)
+        names = {p.name for p in c.params}
+        if {"architecture", "model"} & names and _LOAD.name not in names: c.params.append(_LOAD)
         for p in c.params:
             among = _NAMES.get(p.name) or (models if p.name == "model" and isinstance(p, click.Option) else None)
             if among: p.shell_complete = _completing(p, among)
