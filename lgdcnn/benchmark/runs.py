@@ -24,12 +24,14 @@ from ..networks.models import build_model, n_parameters
 from ..networks.plugins import source_with
 from ..data.packing import ArraySet
 from .claims import Claims
-from .plan import CLASSES_ONLY, check_model, family, kind, models, networks, projected_seconds
+from .plan import CLASSES_ONLY, TRANSFER, check_model, family, kind, models, n_folds, networks
+from .plan import projected_seconds
 from .provenance import code_version, provenance
 from ..data.registry import cards
 from .results import Cell, Predictions, RunRow
 from .store import ResultStore
 from ..networks.saved import save_network
+from ..properties.table import property_of
 from ..training.metrics import by_elements, metrics
 from ..training.trained import Trained, standardisation, train_network
 from ..training.loop import TrainingError
@@ -42,6 +44,11 @@ def impossible(cell: Cell) -> str:  # the reason, or ""
     try: family(cell)
     except InputError as e: return str(e)
     classes = cell.dataset in cards() and cards()[cell.dataset].task == "classification"
+    if cell.model in TRANSFER and n_folds(cell.dataset) > 1:
+        return f"{cell.model} is for sets with one split: the pretrained network has seen test rows of other folds"
+    if cell.model in TRANSFER:
+        try: property_of(cell.dataset)
+        except InputError as e: return str(e)
     if not classes and cell.model in CLASSES_ONLY: return f"{cell.model} is for classes"
     return ""
 
@@ -139,7 +146,8 @@ def fit_cell_baseline(job: Job, machine: Machine) -> Fit:
     if data.formulas is None: raise InputError(f"baselines need formulas, and this pack has none for {data.name}")
     make, split = choose(cell.model, models(), "model"), data.splits[cell.fold]
     known = inspect.signature(make).parameters
-    model = make(**{k: v for k, v in {"seed": cell.seed, "n_jobs": machine.threads}.items() if k in known})
+    offered = {"seed": cell.seed, "n_jobs": machine.threads, "dataset": data.name}
+    model = make(**{k: v for k, v in offered.items() if k in known})
     pick = lambda rows: [data.formulas[i] for i in rows]
     start = time.perf_counter()
     model.fit(pick(split.train), np.asarray(data.target[split.train], dtype=float))
@@ -147,7 +155,7 @@ def fit_cell_baseline(job: Job, machine: Machine) -> Fit:
     def answer(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         mean, std = model.predict(pick(rows), return_std=True) if with_std else (model.predict(pick(rows)), None)
         return (np.clip(mean, 0, 1), None) if data.task == "classification" else (np.asarray(mean, float), std)
-    return Fit(answer(split.val), answer(split.test), seconds)
+    return Fit(answer(split.val), answer(split.test), seconds, model_digest=getattr(model, "digest_", ""))
 
 # %% ../../nbs/10_benchmark/06_runs.ipynb #de3df1d2
 def run_cell(job: Job, machine: Machine, checkpoint: Path | None = None,  # the rest as for `fit_cell_network`
