@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['impossible', 'check_siblings', 'Job', 'resolve', 'Fit', 'Paused', 'fit_cell_network', 'fit_cell_baseline', 'run_cell',
-           'make_row']
+           'make_row', 'rerun_command', 'status']
 
 # %% ../../nbs/10_benchmark/06_runs.ipynb #cae66a33
 import inspect
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,10 +23,13 @@ from ..networks.layers import CompositionTensors
 from ..networks.models import build_model, n_parameters
 from ..networks.plugins import source_with
 from ..data.packing import ArraySet
-from .plan import CLASSES_ONLY, TRANSFER, check_model, family, models, n_folds, networks
+from .claims import Claims
+from .plan import CLASSES_ONLY, TRANSFER, check_model, family, kind, models, n_folds, networks
+from .plan import projected_seconds
 from .provenance import code_version, provenance
 from ..data.registry import cards
 from .results import Cell, Predictions, RunRow
+from .store import ResultStore
 from ..networks.saved import save_network
 from ..properties.table import property_of
 from ..training.metrics import by_elements, metrics
@@ -194,3 +197,22 @@ def make_row(cell: Cell, data: ArraySet, machine: Machine, fit: Fit, predictions
         multiples=calibrated_multiples(*val) if regression else {},
         n_parameters=fit.n_parameters, seconds=round(fit.seconds, 3),
         predictions=predictions.digest(), validation=validation.digest(), **made)
+
+# %% ../../nbs/10_benchmark/06_runs.ipynb #30c0677b
+def rerun_command(cell: Cell, row: RunRow | None = None) -> str:
+    "Return the command that runs a cell, or repeats it as it was run."
+    how = f" --force --device {kind(row.device)} --threads {row.threads} --precision {row.precision}" if row else ""
+    return f"lgdcnn benchmark run --cell {cell.id}{how}"
+
+def status(plan: Iterable[Cell], store: ResultStore, device: str = "cpu") -> list[dict]:
+    "Return one record for each cell: its state, seconds (measured or projected) and the command that runs it."
+    rows, held = {r.cell: r for r in store.rows()}, set(Claims(store.folder).held())
+    records = []
+    for cell in plan:
+        row, why = rows.get(cell), impossible(cell)
+        seconds, sure = (row.seconds, True) if row else projected_seconds(cell, rows.values(), device)
+        state = "done" if row else "in work" if cell in held else f"not possible: {why}" if why else "undone"
+        records.append({"cell": cell.id, "state": state, "seconds": round(seconds, 1),
+                        "basis": "measured" if row else "projected" if sure else "guessed",
+                        "command": rerun_command(cell, row)})
+    return records
