@@ -10,7 +10,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-DISTRIBUTIONS = {"sklearn": "scikit-learn", "IPython": "ipython", "myst_nb": "myst-nb"}  # where the name of the import is another
+DISTRIBUTIONS = {"sklearn": "scikit-learn", "IPython": "ipython", "myst_nb": "myst-nb", "xdist": "pytest-xdist"}  # where the name of the import is another
 RUN = {"papermill": "figures draws with it", "ipykernel": "the kernel in which papermill runs a notebook"}  # not imported, but run
 OPTIONAL = {"lightgbm": "peers", "openpyxl": "excel", "smact": "screening", "distributed": "cluster", "submitit": "cluster",
             "ipywidgets": "app", "voila": "app", "traitlets": "app"}  # imported where it is used, with a remedy in the message

@@ -122,6 +122,7 @@ def server_settings(folder: Path, port: int, browser: bool) -> dict[str, dict]: 
     here = " ".join(f"{kind}://{host}:{port}" for kind in ("http", "ws") for host in ("127.0.0.1", "localhost"))
     policy = f"default-src {here} data: blob: 'unsafe-inline' 'unsafe-eval'"  # a browser fetches nothing from elsewhere
     tornado = {"headers": {"Content-Security-Policy": policy},
+               "allow_remote_access": False, "local_hostnames": ["localhost"],  # no name of elsewhere that leads here
                "websocket_max_message_size": 2 * MOST_BYTES,  # base64 and headers included
                "ws_ping_timeout": 30_000}  # not longer than their interval, or the server complains
     return {"Voila": {"ip": "127.0.0.1", "port": port, "port_retries": 0, "open_browser": browser, "log_level": "ERROR",
