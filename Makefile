@@ -39,8 +39,8 @@ demo: install-demo
 # OpenMP threads that wait busily slow each other down where several processes share the cores.
 test quick: export OMP_WAIT_POLICY ?= PASSIVE
 
-# As many processes as cores, the longest tests first: tests/conftest.py.
-PYTEST = $(BIN)/python -m pytest -n auto --dist loadgroup --no-loadscope-reorder
+# As many processes as cores, file by file, those that take long first: tests/conftest.py.
+PYTEST = $(BIN)/python -m pytest -n auto --dist loadscope --no-loadscope-reorder
 
 test: install install-docs
 	$(PYTEST)

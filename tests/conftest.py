@@ -1,6 +1,6 @@
 """What the tests share: the repository root, a small fitted model, the set's formulas, the command as a shell sees it.
 
-And in which order they run, on how many processes (`pytest -n auto --dist loadgroup`), and which belong to what was changed
+And in which order they run, on how many processes (`pytest -n auto --dist loadscope`), and which belong to what was changed
 (`pytest --quick`).
 """
 import csv
@@ -36,23 +36,30 @@ def known_seconds() -> dict[str, float]:  # of tests by their names
     with SECONDS.open(newline="") as f: return {row["test"]: float(row["seconds"]) for row in csv.DictReader(f)}
 
 
-def group_of(item) -> str:
+def group_of(nodeid: str) -> str:
     "Name what must run in one process: a file, whose tests share what was trained; a notebook, which shares nothing."
-    if item.get_closest_marker("data"): return "data"  # one cache of the data sets
-    return item.nodeid if item.path.name == "test_notebooks.py" else item.path.name
+    path = nodeid.partition("::")[0]
+    return nodeid if path.endswith("test_notebooks.py") else path
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    "Deal out groups, in the order in which they stand. (xdist's own marks for groups say nothing to pytest 9.2.)"
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Groups(LoadScopeScheduling):
+        def _split_scope(self, nodeid): return group_of(nodeid)
+    return Groups(config, log)
+
+
 def pytest_collection_modifyitems(config, items):
     if config.getoption("--quick"): keep_quick(config, items)
     seconds, total = known_seconds(), {}
-    for item in items: total[group_of(item)] = total.get(group_of(item), 0) + seconds.get(item.nodeid, 0.1)
+    for item in items: total[g] = total.get(g := group_of(item.nodeid), 0) + seconds.get(item.nodeid, 0.1)
     place = {group: k for k, group in enumerate(total)}
     quick = config.getoption("--quick")  # where what comes late is skipped
     first = lambda item: not (quick and item.path.name in ALWAYS)
-    items.sort(key=lambda item: (first(item), -total[g := group_of(item)], place[g]))  # a long one begun last keeps all waiting
-    if config.pluginmanager.hasplugin("xdist"):
-        for item in items: item.add_marker(pytest.mark.xdist_group(group_of(item)))
+    items.sort(key=lambda item: (first(item), -total[g := group_of(item.nodeid)], place[g]))  # long ones begin early
 
 
 def keep_quick(config, items):
@@ -98,12 +105,18 @@ def write_seconds(stats):
     "Note what each test took, what it was the first to need included."
     took = {}
     for report in (r for reports in stats.values() for r in reports if hasattr(r, "duration")):
-        name = report.nodeid.partition("@")[0]  # xdist adds the group
-        took[name] = took.get(name, 0) + report.duration
+        took[report.nodeid] = took.get(report.nodeid, 0) + report.duration
     with SECONDS.open("w", newline="") as f:
         lines = csv.writer(f, lineterminator="\n")
         lines.writerow(["test", "seconds"])
         lines.writerows([name, f"{s:.1f}"] for name, s in sorted(took.items()) if s > 1)
+
+
+def made_once(request, folder: Path):
+    "Fail where another process of this run makes what all tests of a file are to share, which takes a minute or more."
+    if "PYTEST_XDIST_WORKER" not in os.environ: return
+    try: (folder.parent / f"made-{request.fixturename}").touch(exist_ok=False)
+    except FileExistsError: pytest.fail(f"{request.fixturename} is made twice: its tests run in several processes")
 
 
 def run(*args) -> tuple[int, str, str]:  # exit code, standard output, standard error

@@ -6,7 +6,7 @@ import tomllib
 
 import pytest
 from changed import ALWAYS, changed_files, module_of, selection
-from conftest import SECONDS, SLOW_FIXTURES, group_of
+from conftest import SECONDS, SLOW_FIXTURES, group_of, made_once, pytest_xdist_make_scheduler
 
 NOTEBOOK = "tests/test_notebooks.py::test_notebook_runs[{}]"
 
@@ -48,11 +48,24 @@ def test_what_was_changed_is_read_from_git(tmp_path):
 def test_the_longest_come_first_and_files_stay_together(request):
     items = [i for i in request.session.items if i.path.name not in ALWAYS]  # with --quick, these come before all
     seconds = {row["test"]: float(row["seconds"]) for row in csv.DictReader(SECONDS.open())}
-    groups = [g for k, item in enumerate(items) if (g := group_of(item)) != (group_of(items[k - 1]) if k else None)]
+    groups = [g for k, item in enumerate(items) if (g := group_of(item.nodeid)) != (group_of(items[k - 1].nodeid) if k else None)]
     assert len(groups) == len(set(groups)), "what shares a fixture is run in one go"
     total = {g: 0.0 for g in groups}
-    for item in items: total[group_of(item)] += seconds.get(item.nodeid.partition("@")[0], 0.1)
+    for item in items: total[group_of(item.nodeid)] += seconds.get(item.nodeid, 0.1)
     assert list(total.values()) == sorted(total.values(), reverse=True)
+
+
+def test_what_a_file_shares_is_made_in_one_process(request, tmp_path, monkeypatch):
+    "A second process that would make it again fails; the scheduler never lets it come to that."
+    scheduler = pytest.importorskip("xdist.scheduler").LoadScopeScheduling
+    made = pytest_xdist_make_scheduler(type("C", (), {"getvalue": lambda *a: ["popen"], "option": None})(), None)
+    assert isinstance(made, scheduler)
+    a, b, c = map(made._split_scope, ("tests/test_docs.py::test_one", "tests/test_docs.py::test_two[1.5]", NOTEBOOK.format("01/02.ipynb")))
+    assert a == b != c == NOTEBOOK.format("01/02.ipynb")
+    monkeypatch.setenv("PYTEST_XDIST_WORKER", "gw0")
+    fixture = type("R", (), {"fixturename": "site"})
+    made_once(fixture, tmp_path / "popen-gw0")
+    with pytest.raises(pytest.fail.Exception, match="site is made twice"): made_once(fixture, tmp_path / "popen-gw1")
 
 
 def test_the_seconds_are_of_tests_that_exist(root):

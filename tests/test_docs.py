@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from conftest import made_once
 
 pytest.importorskip("myst_nb", reason="the site needs the extra 'docs': make docs")
 
@@ -20,8 +21,9 @@ def tools(root):
 
 
 @pytest.fixture(scope="module")
-def site(root, tmp_path_factory):
+def site(request, root, tmp_path_factory):
     "The built site."
+    made_once(request, tmp_path_factory.getbasetemp())
     target = tmp_path_factory.mktemp("site")
     run = subprocess.run([sys.executable, root / "docs" / "build.py", target], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr[-3000:]

@@ -12,9 +12,11 @@ import os
 import platform
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from ..config import InputError
+from .plan import family
 from .results import Cell
 
 # %% ../../nbs/10_benchmark/05_claims.ipynb #91096c44
@@ -55,8 +57,8 @@ class Claims:
         self.folder, self.hours, self.note = Path(folder) / "work", hours, note
 
     def path(self, cell: Cell) -> Path:
-        "Return the file of a claim, there or not."
-        return self.folder / "claims" / f"{cell.id}.json"
+        "Return the file of a claim, there or not; siblings have one."
+        return self.folder / "claims" / f"{replace(cell, dataset=family(cell)[0]).id}.json"
 
     @contextlib.contextmanager
     def _lock(self):
@@ -102,9 +104,10 @@ class Claims:
         self.path(cell).unlink(missing_ok=True)
 
     def held(self) -> list[Cell]:
-        "List the cells that are being worked on; files that are not named after a cell are passed over."
+        "List the cells that are being worked on, with their siblings; files of another name are passed over."
         base, found = self.folder / "claims", []
         for p in base.glob("*/*.json"):
             with contextlib.suppress(InputError):
-                if self._is_held(p): found.append(Cell.from_id(p.relative_to(base).as_posix()))
+                cell = Cell.from_id(p.relative_to(base).as_posix())
+                if self._is_held(p): found += [replace(cell, dataset=name) for name in family(cell)]
         return sorted(found)

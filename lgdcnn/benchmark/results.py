@@ -63,7 +63,7 @@ class RunRow:
     seed: int
     task: str                    # "regression" or "classification"
     unit: str                    # of mae and rmse
-    model_digest: str            # of the `ModelConfig`; "" for baselines
+    model_digest: str            # of the `ModelConfig`, or the file that a pretrained model is; "" for baselines
     protocol_digest: str         # of the `TrainConfig`; "" for baselines
     n_train: int
     n_val: int
@@ -226,7 +226,7 @@ class Predictions:
         return hashlib.sha256(self.to_text().encode()).hexdigest()[:16]
 
 # %% ../../nbs/10_benchmark/02_results.ipynb #8f29fff9
-BLENDS = ("fused", "ensemble")  # rows made from stored predictions, see `fused_rows`
+BLENDS = ("fused", "fused-transfer", "ensemble")  # rows made from stored predictions, see `fused_rows`
 
 def mixed_code(rows: Iterable[RunRow]) -> bool:
     "Tell whether runs come from different code."

@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['impossible', 'check_siblings', 'Job', 'resolve', 'Fit', 'Paused', 'fit_cell_network', 'fit_cell_baseline', 'run_cell',
-           'make_row']
+           'make_row', 'rerun_command', 'status']
 
 # %% ../../nbs/10_benchmark/06_runs.ipynb #cae66a33
 import inspect
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,11 +23,15 @@ from ..networks.layers import CompositionTensors
 from ..networks.models import build_model, n_parameters
 from ..networks.plugins import source_with
 from ..data.packing import ArraySet
-from .plan import CLASSES_ONLY, check_model, family, models, networks
+from .claims import Claims
+from .plan import CLASSES_ONLY, TRANSFER, check_model, family, kind, models, n_folds, networks
+from .plan import projected_seconds
 from .provenance import code_version, provenance
 from ..data.registry import cards
 from .results import Cell, Predictions, RunRow
+from .store import ResultStore
 from ..networks.saved import save_network
+from ..properties.table import property_of
 from ..training.metrics import by_elements, metrics
 from ..training.trained import Trained, standardisation, train_network
 from ..training.loop import TrainingError
@@ -40,6 +44,11 @@ def impossible(cell: Cell) -> str:  # the reason, or ""
     try: family(cell)
     except InputError as e: return str(e)
     classes = cell.dataset in cards() and cards()[cell.dataset].task == "classification"
+    if cell.model in TRANSFER and n_folds(cell.dataset) > 1:
+        return f"{cell.model} is for sets with one split: the pretrained network has seen test rows of other folds"
+    if cell.model in TRANSFER:
+        try: property_of(cell.dataset)
+        except InputError as e: return str(e)
     if not classes and cell.model in CLASSES_ONLY: return f"{cell.model} is for classes"
     return ""
 
@@ -137,7 +146,8 @@ def fit_cell_baseline(job: Job, machine: Machine) -> Fit:
     if data.formulas is None: raise InputError(f"baselines need formulas, and this pack has none for {data.name}")
     make, split = choose(cell.model, models(), "model"), data.splits[cell.fold]
     known = inspect.signature(make).parameters
-    model = make(**{k: v for k, v in {"seed": cell.seed, "n_jobs": machine.threads}.items() if k in known})
+    offered = {"seed": cell.seed, "n_jobs": machine.threads, "dataset": data.name}
+    model = make(**{k: v for k, v in offered.items() if k in known})
     pick = lambda rows: [data.formulas[i] for i in rows]
     start = time.perf_counter()
     model.fit(pick(split.train), np.asarray(data.target[split.train], dtype=float))
@@ -145,7 +155,7 @@ def fit_cell_baseline(job: Job, machine: Machine) -> Fit:
     def answer(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         mean, std = model.predict(pick(rows), return_std=True) if with_std else (model.predict(pick(rows)), None)
         return (np.clip(mean, 0, 1), None) if data.task == "classification" else (np.asarray(mean, float), std)
-    return Fit(answer(split.val), answer(split.test), seconds)
+    return Fit(answer(split.val), answer(split.test), seconds, model_digest=getattr(model, "digest_", ""))
 
 # %% ../../nbs/10_benchmark/06_runs.ipynb #de3df1d2
 def run_cell(job: Job, machine: Machine, checkpoint: Path | None = None,  # the rest as for `fit_cell_network`
@@ -187,3 +197,22 @@ def make_row(cell: Cell, data: ArraySet, machine: Machine, fit: Fit, predictions
         multiples=calibrated_multiples(*val) if regression else {},
         n_parameters=fit.n_parameters, seconds=round(fit.seconds, 3),
         predictions=predictions.digest(), validation=validation.digest(), **made)
+
+# %% ../../nbs/10_benchmark/06_runs.ipynb #30c0677b
+def rerun_command(cell: Cell, row: RunRow | None = None) -> str:
+    "Return the command that runs a cell, or repeats it as it was run."
+    how = f" --force --device {kind(row.device)} --threads {row.threads} --precision {row.precision}" if row else ""
+    return f"lgdcnn benchmark run --cell {cell.id}{how}"
+
+def status(plan: Iterable[Cell], store: ResultStore, device: str = "cpu") -> list[dict]:
+    "Return one record for each cell: its state, seconds (measured or projected) and the command that runs it."
+    rows, held = {r.cell: r for r in store.rows()}, set(Claims(store.folder).held())
+    records = []
+    for cell in plan:
+        row, why = rows.get(cell), impossible(cell)
+        seconds, sure = (row.seconds, True) if row else projected_seconds(cell, rows.values(), device)
+        state = "done" if row else "in work" if cell in held else f"not possible: {why}" if why else "undone"
+        records.append({"cell": cell.id, "state": state, "seconds": round(seconds, 1),
+                        "basis": "measured" if row else "projected" if sure else "guessed",
+                        "command": rerun_command(cell, row)})
+    return records

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['KEEP_BELOW', 'Tell', 'results_folder', 'loader', 'Outcome', 'no_room', 'fill', 'check_budget', 'run_benchmark',
-           'plan_of', 'rerun_command', 'status', 'shrink', 'serve']
+           'plan_of', 'shrink', 'serve']
 
 # %% ../../nbs/10_benchmark/07_worker.ipynb #3011d967
 import contextlib
@@ -28,7 +28,7 @@ from ..training.device import Machine, resolve_device
 from ..data.packing import ArraySet, load_pack
 from ..networks.plugins import load_plugins
 from ..data.parts import part_set, read_part
-from .plan import JOINT, MAIN, epochs, family, is_kept, kind, make_plan, networks
+from .plan import JOINT, MAIN, epochs, is_kept, kind, make_plan, networks
 from .plan import projected_seconds, read_budget
 from .results import Cell, Predictions, RunRow
 from .store import ResultStore, sweep
@@ -134,15 +134,14 @@ class _Worker:
     def attempt(self, cell: Cell) -> None:
         "Claim a cell and run it, unless something speaks against it."
         why = self.why_not(cell)
-        claim = replace(cell, dataset=family(cell)[0]) if not why else cell  # siblings are one piece of work
-        if not why and not self.claims.take(claim): why = "in work elsewhere"
+        if not why and not self.claims.take(cell): why = "in work elsewhere"
         if why: return self.outcome.skip(why)
         try:
             if self.store.has(cell) and not self.force: return self.outcome.skip("done before")  # while we waited
             self.note(f"{cell.id}: begun")
             self.tell("begun", cell, {})
             self.run(cell)
-        finally: self.claims.release(claim)
+        finally: self.claims.release(cell)
 
 # %% ../../nbs/10_benchmark/07_worker.ipynb #f918ea91
 def fill(plan: Iterable[Cell], store: ResultStore,
@@ -217,25 +216,6 @@ def plan_of(cell: Iterable[str] = (), device: str = "cpu", **filters: Iterable[s
     "Return cells given by name, or those of the plan for a device that fit the filters."
     if device == "auto": device = resolve_device(device).type
     return [Cell.from_id(c) for c in cell] if cell else make_plan(**filters, device=device)
-
-# %% ../../nbs/10_benchmark/07_worker.ipynb #30c0677b
-def rerun_command(cell: Cell, row: RunRow | None = None) -> str:
-    "Return the command that runs a cell, or repeats it as it was run."
-    how = f" --force --device {kind(row.device)} --threads {row.threads} --precision {row.precision}" if row else ""
-    return f"lgdcnn benchmark run --cell {cell.id}{how}"
-
-def status(plan: Iterable[Cell], store: ResultStore, device: str = "cpu") -> list[dict]:
-    "Return one record for each cell: its state, seconds (measured or projected) and the command that runs it."
-    rows, held = {r.cell: r for r in store.rows()}, set(Claims(store.folder).held())
-    records = []
-    for cell in plan:
-        row, why = rows.get(cell), impossible(cell)
-        seconds, sure = (row.seconds, True) if row else projected_seconds(cell, rows.values(), device)
-        state = "done" if row else "in work" if cell in held else f"not possible: {why}" if why else "undone"
-        records.append({"cell": cell.id, "state": state, "seconds": round(seconds, 1),
-                        "basis": "measured" if row else "projected" if sure else "guessed",
-                        "command": rerun_command(cell, row)})
-    return records
 
 # %% ../../nbs/10_benchmark/07_worker.ipynb #61ad010a
 class _NoMemory(BaseException):

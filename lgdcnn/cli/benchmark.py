@@ -10,6 +10,8 @@ from pathlib import Path
 
 import click
 
+from . import with_options
+from .cecv import ENGINE_OPTIONS
 from ..config import InputError, known_as
 
 # %% ../../nbs/18_cli/05_benchmark.ipynb #dfe7faaa
@@ -87,10 +89,7 @@ def plan(form: str, device: str | None, budget: str, pack: Path | None, results:
 @click.option("--force", is_flag=True, help="Also cells that are done.")
 @click.option("--workers", type=int, help="Processes that share the plan, in parts; each has one thread on a processor.")
 @click.option("--every", default=5.0, show_default=True, help="Seconds between two lines of progress of --workers.")
-@click.option("--executor", type=click.Choice(["local", "dask", "slurm"]), default="local", show_default=True,
-              help="Who runs cells: this machine, a Dask cluster (--scheduler), or jobs of Slurm (an extra: cluster).")
-@click.option("--scheduler", metavar="ADDRESS", help="Of the Dask cluster.")
-@click.option("--slurm", multiple=True, metavar="OPTION=VALUE", help="For Slurm's jobs, like partition=long; repeatable.")
+@with_options(ENGINE_OPTIONS)
 @click.option("--rehearse", type=click.Path(path_type=Path), hidden=True)
 @_results
 def run(cell: tuple[str, ...], budget: str | None, device: str, precision: str, threads: int | None,
@@ -140,8 +139,8 @@ def _by_group(records: list[dict]) -> list[dict]:
 @_format
 def status(cells: bool, device: str, results: Path | None, form: str, **filters: object) -> None:
     "Show what is done, what is not, and what that will cost."
+    from lgdcnn.benchmark.runs import status as look
     from lgdcnn.benchmark.worker import results_folder
-    from lgdcnn.benchmark.worker import status as look
     from lgdcnn.benchmark.plan import make_plan
     from lgdcnn.benchmark.store import ResultStore
     records = look(make_plan(**filters), ResultStore(results_folder(results)), device)

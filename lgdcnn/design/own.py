@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['RULES', 'FILE', 'ARCHITECTURE', 'own_set', 'Search', 'Tried', 'try_design', 'read_tried', 'search_design', 'best_of',
-           'write_architecture', 'cecv_table', 'told']
+           'write_architecture', 'train_command', 'cecv_table', 'told']
 
 # %% ../../nbs/13_design/09_own.ipynb #30f30003
 import hashlib
 import json
 import math
+import shlex
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
@@ -203,6 +204,14 @@ def write_architecture(tried: Tried, folder: str | Path) -> Path:
     path = Path(folder) / ARCHITECTURE
     write_atomic(path, json.dumps(Design.from_name(tried.design).config.to_dict(), indent=1) + "\n")
     return path
+
+def train_command(data: str, folder: str | Path,
+                  given: dict[str, str | None],  # option to what was given for it
+                 ) -> str:
+    "Write the command that trains the design on the same rows."
+    words = [w for name, value in given.items() if value for w in (f"--{name}", value)]
+    words = [data, *words, "--architecture", str(Path(folder) / ARCHITECTURE)]
+    return f"lgdcnn train {shlex.join(words)} --out model.lgdcnn"
 
 def cecv_table(known: Iterable[Tried], best: Tried) -> "pd.DataFrame":  # state, threshold, value
     "Tabulate what the best design sees, with the ends of the target region where they are known."

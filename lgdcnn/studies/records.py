@@ -7,8 +7,9 @@ __all__ = ['RunPlan', 'append_lines', 'is_stored', 'fill_lines', 'difference_ove
 
 # %% ../../nbs/12_studies/02_records.ipynb #2dedc247
 import contextlib
+import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,14 +76,20 @@ def fill_lines(path: str | Path,  # a CSV file; made if it is not there
                cells: list[dict],  # a line's key: columns and values
                work: Callable,  # `work(**cell)` returns the whole line, the key included
                share: str = "1/1",  # "2/3": the second of three processes, which takes every third cell
+               engine: Callable | None = None,  # who works, see `lgdcnn.cluster.engines`; by default this process
               ) -> int:  # how many lines are new
     "Append the line of each cell that the file lacks; raises `InputError` for a line with other columns than the file's."
     path, (k, n), new = Path(path), map(int, share.split("/")), 0
-    for cell in cells[k - 1::n]:
-        if is_stored(read_lines(path, [c for c, v in cell.items() if isinstance(v, str)]), cell): continue
-        append_lines(path, pd.DataFrame([{c: _written(v) for c, v in work(**cell).items()}]))
+    there = lambda cell: is_stored(read_lines(path, [c for c, v in cell.items() if isinstance(v, str)]), cell)
+    lacking = (cell for cell in cells[k - 1::n] if not there(cell))
+    for _, line in (engine or _in_turn)(functools.partial(_line, work), lacking):
+        append_lines(path, pd.DataFrame([{c: _written(v) for c, v in line.items()}]))
         new += 1
     return new
+
+def _in_turn(work: Callable, cells: Iterable[dict]) -> Iterator[tuple[dict, dict]]: return ((c, work(c)) for c in cells)
+
+def _line(work: Callable, cell: dict) -> dict: return work(**cell)
 
 def _written(value) -> str:
     "Write one value of a line; nothing for None."

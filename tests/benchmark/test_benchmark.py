@@ -316,7 +316,7 @@ def test_claimed_cells_are_left_alone(pack, tmp_path):
     claims = benchmark.Claims(store.folder)
     assert claims.take(cell)
     assert str(benchmark.fill([cell], store, benchmark.loader(pack), CPU)) == "0 run; 1 in work elsewhere"
-    assert benchmark.status([cell], store)[0]["state"] == "in work"
+    assert runs.status([cell], store)[0]["state"] == "in work"
     claims.release(cell)
     assert len(benchmark.fill([cell], store, benchmark.loader(pack), CPU).done) == 1
     assert (store.folder / "work" / ".gitignore").read_text() == "*\n"
@@ -421,7 +421,7 @@ def test_commands_from_start_to_table(pack, tmp_path):
         listed = json.loads(say("predictions", "salts", "--model", line["model"], "--pack", str(pack), "--format", "json").stdout)
         assert np.mean([abs(r["target"] - r["prediction"]) for r in listed]) == pytest.approx(float(line["mae"]), abs=1e-12)
         assert {r["formula"] for r in listed} == {FORMULAS[i] for i in tiny_set().splits[0].test}
-    command = benchmark.rerun_command(Cell("salts", 0, "mean", "none", 0), ResultStore(tmp_path / "r").rows()[0])
+    command = runs.rerun_command(Cell("salts", 0, "mean", "none", 0), ResultStore(tmp_path / "r").rows()[0])
     before = ResultStore(tmp_path / "r").rows()[0]
     assert say(*command.split()[2:], "--pack", str(pack)).stdout == "1 run\n"
     assert ResultStore(tmp_path / "r").rows()[0].test == before.test

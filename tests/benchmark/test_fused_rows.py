@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 from scipy.optimize import brentq
 
-from lgdcnn.benchmark.results import BLENDS, Cell, Predictions, RunRow
+from lgdcnn.benchmark.results import Cell, Predictions, RunRow
 from lgdcnn.benchmark.runs import Fit, make_row
 from lgdcnn.benchmark.store import ResultStore
 from lgdcnn.cli import main
@@ -161,7 +161,7 @@ def test_a_small_set_is_fused_twice_of_disjoint_seeds(store, data):
 
 def test_all_rows_are_made_kept_and_made_again(store, data):
     rows = fuse(store, lambda name: data)
-    assert {(r.model, r.fold) for r in rows} == {(b, k) for b in BLENDS for k in (0, 1)}
+    assert {(r.model, r.fold) for r in rows} == {(b, k) for b in ("fused", "ensemble") for k in (0, 1)}
     text = {r.cell: store.row_path(r.cell).read_text() for r in rows}
     fuse(store, lambda name: data)
     assert text == {r.cell: store.row_path(r.cell).read_text() for r in rows}
@@ -171,6 +171,28 @@ def test_all_rows_are_made_kept_and_made_again(store, data):
     store.row_path(row.cell).write_text(replace(row, members=turned).to_json())
     assert max(d for _, d in differences(store, lambda name: data)) > 1e-3  # wrong weights are found out
     with pytest.raises(InputError, match="add to 1"): replace(row, members={k: v / 2 for k, v in row.members.items()})
+
+
+def test_what_the_pretrained_network_was_shown_teaches_no_weights(tmp_path, monkeypatch):
+    "A member that knows some validation targets by heart: they are left out, and it gets the weight that the others earn it."
+    from lgdcnn.properties import transfer
+    data, store = toy(), ResultStore(tmp_path / "benchmark")
+    data = replace(data, splits=data.splits[:1])
+    known = data.splits[0].val[::2]
+    monkeypatch.setattr(transfer, "unshown", lambda data, fold, load: np.setdiff1d(data.splits[fold].val, known))
+    for model, error in ((NETWORK, 0.5), (TREE, 0.5)): pretend(store, data, model, 0, error)
+    assert {r.model for r in fuse(store, lambda name: data)} == {"fused"}  # it would be the same again
+    rng, split = np.random.default_rng(5), data.splits[0]
+    answer = lambda rows: (data.target[rows] + np.where(np.isin(rows, known), 0, 2.0) * rng.normal(size=len(rows)), None)
+    fit = Fit(answer(split.val), answer(split.test), 1.0)
+    parts = [Predictions(rows, *a).rounded() for rows, a in ((split.test, fit.test), (split.val, fit.val))]
+    store.write(make_row(Cell("toy", 0, "pretrained", "none", 0), data, Machine.choose("cpu", "fp32"), fit, *parts), *parts)
+    rows = {r.model: r for r in fuse(store, lambda name: data)}
+    assert set(rows) == {"fused", "fused-transfer"} and "pretrained.none.fold0.seed0" not in rows["fused"].members
+    row = rows["fused-transfer"]
+    assert row.members["pretrained.none.fold0.seed0"] < 0.1
+    assert row.n_val == len(split.val) - len(known) and row.n_test == len(split.test)
+    assert max(d for _, d in differences(store, lambda name: data)) < 1e-5
 
 
 def test_a_damaged_blend_says_how_it_is_made_again(store, data):

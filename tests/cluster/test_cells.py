@@ -93,7 +93,7 @@ def test_submitit_runs_a_plan_from_the_command(alone, tmp_path):
     assert scores(tmp_path) == {c.id: wanted[c.id] for c in CELLS[:2]}
 
 
-@pytest.mark.parametrize("more, said", [(["--executor", "dask"], "give both"), (["--scheduler", "tcp://x:1"], "for another --executor"),
+@pytest.mark.parametrize("more, said", [(["--executor", "dask"], "give both"), (["--scheduler", "tcp://x:1"], "go together"),
                                         (["--executor", "slurm", "--slurm", "long"], "write it like partition=long"),
                                         (["--executor", "slurm", "--force"], "--force with --executor slurm is not possible")])
 def test_options_that_do_not_go_together_are_one_line(more, said, tmp_path):

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+from conftest import made_once
 from drawing import Drawing
 
 from lgdcnn import InputError
@@ -35,8 +36,9 @@ def test_committed_figures_are_up_to_date(root):
 
 
 @pytest.fixture(scope="module")
-def redrawn(root, tmp_path_factory):
+def redrawn(request, root, tmp_path_factory):
     "All figures drawn anew, each in a process of its own, and what was said of each."
+    made_once(request, tmp_path_factory.getbasetemp())
     output = tmp_path_factory.mktemp("figures")
     with Drawing() as drawing, pytest.MonkeyPatch.context() as patch:
         patch.setattr(figures, "_run", drawing)
