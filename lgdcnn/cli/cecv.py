@@ -243,7 +243,7 @@ def design_run(budget: float, threads: int, share: str, workers: int | None, exe
     Machine.choose("cpu", "fp32", threads)
     say, elsewhere = (lambda text: None) if quiet else tell, bool(workers or scheduler or slurm or executor != "local")
     if data and (elsewhere or share != "1/1"):
-        raise InputError("a search with --data tries one design after the other: leave --workers, --executor and --share out")
+        raise InputError("a search with --data tries one design after the other: leave --workers, --executor, --share out")
     if data: return _own_run(data, budget, say, **own)
     if given := [f"--{k.replace('_', '-')}" for k, v in own.items() if v is not None]:
         raise InputError(f"{given[0]} is for one's own rows: name them with --data, or leave it out")
