@@ -139,7 +139,8 @@ class ResultStore:
         text = read_zipped(path)
         found, row = Predictions.from_text(text), self.read(cell)
         promised = {"test": row.predictions, "validation": row.validation}[part]
-        if promised not in (hashlib.sha256(text.encode()).hexdigest()[:16], found.digest()):
+        as_read = hashlib.sha256(text.encode()).hexdigest()[:16]
+        if promised != as_read and promised != found.digest():  # writing it anew takes longer than reading
             raise InputError(f"the {part} predictions of {cell.id} in {self.folder} are not those of its row: "
                              f"{_again(cell)}")
         return found

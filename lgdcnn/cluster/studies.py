@@ -37,8 +37,7 @@ def study_by(engine: Engine, folder: str | Path,
              threads: int = 1,  # of a worker
             ) -> int:  # how many runs are new
     "Run what is missing by an engine, until the time is up; raises `InputError` for what is wrong with it, or with rows."
-    end, (k, n), new, rows = time.monotonic() + 60 * minutes, map(int, share.split("/")), 0, {}
-    todo = missing(folder, plan)[k - 1::n]
+    end, new, rows, todo = time.monotonic() + 60 * minutes, 0, {}, missing(folder, plan, share)
     def in_time() -> Iterator[tuple[int, Design, str]]:
         for run in todo:
             if time.monotonic() >= end: return

@@ -68,11 +68,13 @@ def table_of(runs: list[dict],  # of one set and one seed, references included
     for row, r in zip(curve, drawn): row[:len(r["val"])] = r["val"]
     error = lambda name: np.array([math.inf if r[name] is None else r[name] for r in drawn])
     unit = float(_seconds(drawn, "training").mean())
-    spent = lambda r: r["seconds"]["training"] * EARLY / n_epochs + r["seconds"]["look_early"]
+    took = lambda r, name: float(_seconds([*drawn, r], name)[-1])
+    spent = lambda r: took(r, "training") * EARLY / n_epochs + took(r, "look_early")
+    paper = math.inf if (e := refs["paper"]["test_mae"]) is None else e, took(refs["paper"], "training") / unit
     return Table(runs[0]["dataset"], runs[0]["seed"], tuple(r["design"] for r in drawn), curve, error("val_mae"),
                  error("test_mae"), np.array([_in_region(r, ends) for r in drawn]),
                  _seconds(drawn, "training") / unit, _seconds(drawn, "look_early") / unit,
-                 (refs["paper"]["test_mae"], refs["paper"]["seconds"]["training"] / unit), sum(map(spent, ends)) / unit)
+                 paper, sum(map(spent, ends)) / unit)
 
 # %% ../../nbs/13_design/08_loop.ipynb #30f10019
 def tables(runs: list[dict], sets: Iterable[str]) -> list[Table]:
@@ -148,6 +150,7 @@ PAPER = "the paper's network"
 # %% ../../nbs/13_design/08_loop.ipynb #30f1000f
 def regret_of(table: Table, test: float) -> float:
     "Hold a test error against the best and the median design of a table."
+    if not math.isfinite(test): return 1.0  # nothing was trained to its end
     best, middle = float(table.test.min()), float(np.median(table.test))
     return (test - best) / (middle - best) if middle > best else 0.0
 

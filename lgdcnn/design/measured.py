@@ -16,7 +16,7 @@ from ..cecv import THRESHOLDS
 from ..config import InputError
 from .grammar import REFERENCES, Design
 from .looks import ROLES, layer_of
-from .runs import EARLY, STATES
+from .runs import EARLY, PROTOCOL, STATES
 
 # %% ../../nbs/13_design/06_measured.ipynb #a4f0542d
 RIVALS = ("parameters", "operations", "gradient_norm", "synflow", "naswot", "early_error")
@@ -63,8 +63,19 @@ def _mean(lines: dict[int, dict[str, dict]], sets: tuple[str, ...], value: Calla
     "Average a value of runs over seeds, set by set."
     return np.array([np.mean([value(by[name]) for by in lines.values()]) for name in sets])
 
+def _one_study(runs: list[dict]) -> None:
+    "Raise `InputError` for runs by several protocols, or on several choices of rows: they are not ranked together."
+    by: dict[tuple, set] = {}
+    for line in runs:
+        by.setdefault(("all runs", "protocol"), set()).add(line["protocol"])
+        by.setdefault((line["dataset"], "choice of rows"), set()).add(line["rows"])
+    for (where, what), values in by.items():
+        if len(values) > 1:
+            raise InputError(f"{where}: more than one {what} ({', '.join(sorted(values))}): analyse one at a time")
+
 def measured(runs: list[dict], sets: tuple[str, ...] | None = None) -> Measured:
-    "Arrange lines of a study; raises `InputError` if the references or all designs are missing."
+    "Arrange lines of a study; raises `InputError` if the references or all designs are missing, or two studies are mixed."
+    _one_study(runs)
     sets = tuple(sets or dict.fromkeys(line["dataset"] for line in runs))
     found, chosen = _complete(runs, sets), {d.name for d in REFERENCES.values()}
     ends = [REFERENCES[k].name for k in ("global", "local")]
@@ -100,7 +111,7 @@ def _by_seed(found: dict, sets: tuple[str, ...], designs: tuple[str, ...]) -> np
 # %% ../../nbs/13_design/06_measured.ipynb #d4200327
 def made_up_runs(designs: Iterable[str], sets: Iterable[str], seeds: Iterable[int],
                  error: Callable,  # of (hidden number of the design in [0, 1], generator); returns the test error
-                 seed: int = 0) -> list[dict]:  # lines as of `run_design`, without what the analysis does not read
+                 seed: int = 0) -> list[dict]:  # lines as of `run_design`, which a store takes
     "Make up a study in which the value of CECV is the hidden number of a design."
     rng, lines = np.random.default_rng(seed), _paper(sets := tuple(sets), seeds := tuple(seeds), error, seed)
     references, designs = {REFERENCES["global"].name: 0.1, REFERENCES["local"].name: 0.9}, list(designs)
@@ -121,7 +132,9 @@ def _made_up(name: str, dataset: str, seed: int, layers: list[str], h: float, er
     "Make up one line."
     counts = [max(1, round(1000 * h * (1 - t))) for t in THRESHOLDS]
     noise = dict(zip(RIVALS[:-1], rng.random(5).tolist()))
-    return {"design": name, "dataset": dataset, "seed": seed, "compounds": 1000, "signals": noise,
-            "cecv": {state: dict.fromkeys(layers, counts) for state in STATES}, "val": rng.random(40).tolist() + [error],
+    return {"design": name, "dataset": dataset, "rows": "made up", "protocol": PROTOCOL.digest(), "seed": seed,
+            "word": Design.from_name(name).word, "unit": "", "compounds": 1000, "signals": noise,
+            "cecv": {state: dict.fromkeys(layers, counts) for state in STATES},
+            "band": {state: [counts] * 3 for state in STATES}, "val": rng.random(40).tolist()[1:] + [error],
             "val_mae": error, "test_mae": error, "failed": "", "provenance": {"training": "made up"},
             "seconds": {"signals": 0.5, "training": 8.0, "look_untrained": 0.5, "look_early": 0.5, "look_trained": 0.5}}

@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['RULES', 'FILE', 'ARCHITECTURE', 'own_set', 'Search', 'Tried', 'try_design', 'read_tried', 'search_design', 'best_of',
-           'write_architecture', 'cecv_table']
+           'write_architecture', 'train_command', 'cecv_table', 'told']
 
 # %% ../../nbs/13_design/09_own.ipynb #30f30003
 import hashlib
 import json
 import math
+import shlex
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
@@ -62,6 +63,7 @@ class Search:
 
     def __post_init__(self):
         if self.rule not in RULES: raise InputError(f"rule = {self.rule!r} is not possible: it must be {' or '.join(RULES)}")
+        if self.seed < 0: raise InputError(f"seed = {self.seed!r} is not possible: it must be zero or positive")
         if self.n_designs < 1: raise InputError(f"n_designs = {self.n_designs!r} is not possible: it must be at least 1")
         if self.protocol.epochs <= EARLY:
             raise InputError(f"{self.protocol.epochs} epochs leave nothing to decide: give more than {EARLY}")
@@ -127,13 +129,23 @@ FILE, ARCHITECTURE = "tried.jsonl", "design.json"
 
 def read_tried(folder: str | Path) -> tuple[dict, list[Tried]]:  # what the lines hang on, and the lines
     "Read a search; raises `InputError` for damaged lines, and where there are none."
+    lines = _tried_lines(folder)
+    try: found = [Tried(**line["tried"]) for line in lines]
+    except (TypeError, KeyError) as e: raise InputError(f"{Path(folder) / FILE} is damaged: {e}") from None
+    for line in lines:
+        if line["key"] != lines[0]["key"]: raise InputError(f"{Path(folder) / FILE} holds two searches: keep one")
+    return lines[0]["key"], found
+
+def _tried_lines(folder: str | Path) -> list[dict]:
+    "Read the lines of a search, without one that a kill left behind."
     path = Path(folder) / FILE
-    whole = path.read_bytes().rpartition(b"\n")[0].splitlines() if path.is_file() else []
-    if not whole: raise InputError(f"{path} holds no search: make one with `lgdcnn design run --data`")
-    try:
-        lines = [json.loads(text) for text in whole]
-        return lines[0]["key"], [Tried(**line["tried"]) for line in lines]
-    except (ValueError, TypeError, KeyError) as e: raise InputError(f"{path} is damaged: {e}") from None
+    whole = path.read_bytes().rpartition(b"\n")[0].split(b"\n") if path.is_file() else []
+    if not any(whole): raise InputError(f"{path} holds no search: make one with `lgdcnn design run --data`")
+    try: lines = [json.loads(text) for text in whole]
+    except ValueError as e: raise InputError(f"{path} is damaged: {e}") from None
+    if not all(isinstance(x, dict) and isinstance(x.get("key"), dict) and isinstance(x.get("tried"), dict) for x in lines):
+        raise InputError(f"{path} is damaged: a line is none of a search")
+    return lines
 
 def _reject(search: Search, known: list[Tried]) -> Callable[[float, list[float] | None], str]:
     "Make the question that is asked after two epochs, from what is known so far."
@@ -166,13 +178,14 @@ def search_design(data: StudySet, folder: str | Path, search: Search = Search(),
         if time.monotonic() >= end: break
         decide = _reject(search, known) if role == "drawn" else lambda error, seen: "an end of the target region"
         known.append(try_design(design, data, search, decide, role))
-        _append(path, {"key": key, "tried": asdict(known[-1])})
+        _append(path, {"key": key, "tried": asdict(known[-1]), "unit": data.unit, "of": len(todo)})
         say(f"{len(todo) - len(known)} left; {design.name}: {known[-1].decision}")
     return known
 
 def _append(path: Path, line: dict) -> None:
     "Add a whole line, in place of what a killed process left behind it."
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try: path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as e: raise InputError(f"{path.parent} cannot be a folder ({e.strerror}): name another one") from None
     with open(path, "a+b", buffering=0) as f:
         f.seek(0)
         f.truncate(f.read().rfind(b"\n") + 1)
@@ -192,6 +205,14 @@ def write_architecture(tried: Tried, folder: str | Path) -> Path:
     write_atomic(path, json.dumps(Design.from_name(tried.design).config.to_dict(), indent=1) + "\n")
     return path
 
+def train_command(data: str, folder: str | Path,
+                  given: dict[str, str | None],  # option to what was given for it
+                 ) -> str:
+    "Write the command that trains the design on the same rows."
+    words = [w for name, value in given.items() if value for w in (f"--{name}", value)]
+    words = [data, *words, "--architecture", str(Path(folder) / ARCHITECTURE)]
+    return f"lgdcnn train {shlex.join(words)} --out model.lgdcnn"
+
 def cecv_table(known: Iterable[Tried], best: Tried) -> "pd.DataFrame":  # state, threshold, value
     "Tabulate what the best design sees, with the ends of the target region where they are known."
     import pandas as pd
@@ -200,3 +221,20 @@ def cecv_table(known: Iterable[Tried], best: Tried) -> "pd.DataFrame":  # state,
     rows = [(best.design, state, t, v) for state, values in curves.items() if values
             for t, v in zip(THRESHOLDS, values, strict=True)]
     return pd.DataFrame(rows, columns=["design", "state", "threshold", "value"])
+
+# %% ../../nbs/13_design/09_own.ipynb #30f60022
+def told(folder: str | Path) -> list[str]:  # lines
+    "Say what a search tried, and what it found; the last line says so where nothing was trained to its end."
+    import pandas as pd
+    known, about = read_tried(folder)[1], _tried_lines(folder)[-1]  # earlier versions kept neither unit nor number
+    unit, left = about.get("unit", ""), about.get("of", len(known)) - len(known)
+    table = pd.DataFrame([(t.design, t.early_error, t.val_mae, t.decision) for t in known],
+                         columns=["design", "early", "validation", "decision"]).astype({"early": float, "validation": float})
+    lines = table.to_string(index=False, float_format="%.4g", na_rep="-").splitlines()
+    if left: lines.append(f"{left} of {len(known) + left} were not tried: the same command goes on")
+    try: best, whole = best_of(known), sum(t.val_mae is not None and t.role == "drawn" for t in known)
+    except InputError as e: return [*lines, str(e)]
+    among = f"best of {whole} that were trained to their end" if whole > 1 else "the only one that was trained to its end"
+    say = lambda what, value, which: f"{what} MAE {value:.4g} {unit}".rstrip() + f", on rows that {which}"
+    return [*lines, f"{among}: {best.design}", say("validation", best.val_mae, "chose it"),
+            say("test", best.test_mae, "chose nothing")]

@@ -15,13 +15,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..benchmark.provenance import provenance
+from ..benchmark.results import Cell
+from ..benchmark.store import ResultStore
 from ..cecv import THRESHOLDS, cecv_of, containing, environments
 from ..cecv.order import order_table
 from ..config import MODELS, InputError, ModelConfig, write_atomic
 from ..places import data_file
 from ..comparison.render import read_lines
 from .records import RunPlan
+from ..networks.saved import load_network
 from ..training.device import Machine
+from ..training.trained import Trained
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,6 +83,7 @@ class ComparisonPlan(RunPlan):
     layers: tuple[str, ...] = ("output", "published")  # the last stands for each network's `published_layer`
     look_at: str = "test"  # "train", "val", "test" or "all"
     stem: str = "cecv"  # of the file's name: networks trained by another protocol go to another file
+    kept: str = ""  # a folder of benchmark results: networks that it has kept are measured, and none is trained
 
     @property
     def file_name(self) -> str:
@@ -104,11 +109,29 @@ def _train_and_measure(plan: ComparisonPlan, config: ModelConfig, seed: int, ds)
     return table.assign(test_mae=mae, unit=ds.unit, epochs=plan.train_config().epochs,
                         **provenance(Machine.choose(model.device, model.precision)))
 
+# %% ../../nbs/12_studies/03_cecv_of_networks.ipynb #30f60052
+def _kept_and_measured(plan: ComparisonPlan, config: ModelConfig, seed: int, ds):
+    "Measure a network that the benchmark has kept; raises `InputError` if there is none."
+    cell = Cell(plan.dataset, 0, config.name, plan.train_config().name, seed)
+    store = ResultStore(plan.kept)
+    path = store.network_path(cell)
+    if not path.is_file(): raise InputError(f"{cell.id} has kept no network: lgdcnn benchmark run --cell {cell.id} "
+                                            f"--in-parts --keep-models --results {plan.kept}")
+    row, network = store.read(cell), load_network(path)[0]
+    wanted = plan.key(config, seed)
+    if (row.model_digest, row.protocol_digest) != (wanted["model_digest"], wanted["protocol_digest"]):
+        raise InputError(f"{cell.id} was run with another network or protocol than today's")
+    looked_at = ds.frame["formula"] if plan.look_at == "all" else ds.part(plan.look_at)[0]
+    table = measure(Trained(network), looked_at, plan.element, plan.layers_of(config))
+    made = ("device", "threads", "precision", "version", "source", "commit", "torch", "numpy", "finished")
+    return table.assign(test_mae=row.test["mae"], unit=row.unit, epochs=row.epochs, **{k: getattr(row, k) for k in made})
+
+# %% ../../nbs/12_studies/03_cecv_of_networks.ipynb #30f60054
 def run_comparison(plan: ComparisonPlan,
                    folder: str | Path,  # where the CSV is, or will be
                    note: Callable[[str], None] = lambda text: None,  # told of progress
                   ) -> "pd.DataFrame":  # all that is in the file
-    "Train what the plan asks for and the file lacks; returns the whole file."
+    "Train, or find kept, what the plan asks for and the file lacks; returns the whole file."
     import pandas as pd
 
     from lgdcnn.data.datasets import load_dataset
@@ -122,7 +145,11 @@ def run_comparison(plan: ComparisonPlan,
             known = stored[(stored[_KEY].astype(str) == pd.Series(key).astype(str)).all(axis=1)] if len(stored) else stored
             if set(plan.layers_of(config)) <= set(known.get("layer", ())): continue
             note(f"{plan.dataset}: {config.name}, seed {seed}")
-            new = _train_and_measure(plan, config, seed, ds).assign(**key)
+            try: new = (_kept_and_measured if plan.kept else _train_and_measure)(plan, config, seed, ds).assign(**key)
+            except InputError as e:
+                if not plan.kept: raise
+                note(f"left out: {e}")  # what is not trained yet
+                continue
             kept = stored.drop(known.index)  # measured again, with more layers
             table = pd.concat([kept, new], ignore_index=True) if len(kept) else new
             write_atomic(path, table[[*_KEY, *(c for c in table if c not in _KEY)]].to_csv(

@@ -238,7 +238,7 @@ def test_committed_rows_are_valid_and_small():
     for row in store.rows():
         for part, promised in (("test", row.predictions), ("validation", row.validation)):
             assert store.predictions_path(row.cell, part).is_file() == bool(promised), row.cell.id
-            if promised: assert store.predictions(row.cell, part).digest() == promised, row.cell.id
+            if promised: store.predictions(row.cell, part)  # which refuses any but those
     size = sum(f.stat().st_size for part in ("runs", "predictions", "validation") for f in (store.folder / part).rglob("*") if f.is_file())
     assert size < 40e6
 

@@ -25,6 +25,7 @@ from lgdcnn.properties.multitask import calibration_rows, held_back, leaks, prop
 from lgdcnn.properties.record import alone, forests
 from lgdcnn.properties.shipped import UnseenWarning
 from lgdcnn.properties.table import named, properties
+from lgdcnn.properties.transfer import unshown
 
 
 def test_every_regression_set_is_one_property_and_turns_back_exactly():
@@ -222,6 +223,11 @@ def test_no_test_row_of_the_benchmarks_trains(benchmarks_cached):
     y[0, [p.name for p in wanted].index("formation_enthalpy_oqmd")] = 1.0
     put_in = replace(rows, keys=np.append(rows.keys, composition_keys(test)), y=np.concatenate([rows.y, y]))
     assert leaks(put_in, keys, sets, wanted) == [("formation_enthalpy_oqmd", composition_keys(test)[0])]
+    # what a fusion with transfer may learn from: rows of no composition that any elastic property was trained with
+    data, kin = sets["mp_bulk_modulus"], [j for j, p in enumerate(wanted) if p.family == "elasticity"]
+    elastic = set(rows.keys[(~np.isnan(rows.y[:, kin])).any(1)])
+    expected = [i for i in data.splits[0].val if keys["mp_bulk_modulus"][i] not in elastic]
+    assert unshown(data, 0, sets.get).tolist() == expected and 0 < len(expected) < len(data.splits[0].val)
 
 
 @pytest.fixture(scope="module")
