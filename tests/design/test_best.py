@@ -15,12 +15,11 @@ from lgdcnn.cli import main
 from lgdcnn.config import MODELS, InputError, ModelConfig
 from lgdcnn.design.analysis import primary_answers, statement
 from lgdcnn.design.best import NAME, as_line, best_design, errors_of_both, judge, ranking, scaled, write_best
-from lgdcnn.design.grammar import Design, draw_designs
+from lgdcnn.design.grammar import Design
 from lgdcnn.design.measured import made_up_runs, measured
 from lgdcnn.design.runs import STUDY_SETS
 from lgdcnn.design.stored import FILE, DesignPlan, append_run, check_line
 from lgdcnn.networks.models import build_model, n_parameters
-from lgdcnn.networks.plugins import load_plugin
 
 PLAN = DesignPlan(6)
 NAMES = [d.name for d in PLAN.drawn]
@@ -45,7 +44,7 @@ def test_the_rule_by_hand(study):
     assert rank[best_design(study, PLAN).name] == min(rank.values())
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(st.randoms(use_true_random=False), st.floats(0.01, 100))
 def test_order_of_lines_units_and_references_change_nothing(study, luck, factor):
     runs = [r | {"val_mae": r["val_mae"] * (factor if r["dataset"] == "mp_mu_b" else 1)} for r in study]
@@ -77,7 +76,7 @@ def test_a_design_that_lost_a_training_is_out_and_of_two_alike_the_smaller_is_ta
 
 # at the table's width
 
-@pytest.mark.parametrize("design", [d.name for d in draw_designs(60)[::9]] + ["ccccc-32-k5u3", "sssss-32"])
+@pytest.mark.parametrize("design", ["lamc-32-k5u3+23", "m-64", "ssag-32"])
 def test_a_design_becomes_as_wide_as_the_papers_parameters_allow(design):
     design = Design.from_name(design)
     config = scaled(design)
@@ -92,12 +91,10 @@ def test_a_design_becomes_as_wide_as_the_papers_parameters_allow(design):
 def test_what_is_written_is_a_network_that_train_and_benchmark_take(tmp_path):
     design = Design.from_name("cgc-48-k3u1+1")
     architecture, plugin = write_best(design, scaled(design, "written-by-a-test"), tmp_path)
-    load_plugin(plugin)
+    plan = CliRunner().invoke(main, ["benchmark", "plan", "--load", str(plugin), "--model", "written-by-a-test", "--dataset", "matbench_steels",
+                                     "--protocol", "fast", "--seed", "1", "--format", "json"])
+    assert [c["cell"] for c in json.loads(plan.stdout)] == [f"matbench_steels/written-by-a-test.fast.fold{k}.seed1" for k in range(5)]
     assert MODELS.pop("written-by-a-test") == ModelConfig.from_dict(json.loads(architecture.read_text()))
-    plan = CliRunner().invoke(main, ["benchmark", "run", "--load", str(plugin), "--model", "written-by-a-test", "--dataset", "matbench_steels",
-                                     "--protocol", "fast", "--seed", "1", "--budget", "1s", "--results", str(tmp_path / "r")])
-    assert "not found" not in plan.stderr and "written-by-a-test" in MODELS, plan.stderr
-    del MODELS["written-by-a-test"]
 
 
 def test_the_command_chooses_from_a_whole_study(tmp_path, monkeypatch):
@@ -153,8 +150,7 @@ def test_luck_is_seldom_called_better():
 
 # the whole study, planted and shuffled, in a sentence
 
-@pytest.mark.parametrize("error, idea", [(lambda h, rng: abs(h - 0.5) + 0.02 * rng.random(), "found."), (lambda h, rng: rng.random(), "not found."),
-                                         (lambda h, rng: 1 - abs(h - 0.5) + 0.02 * rng.random(), "the opposite is found.")])
+@pytest.mark.parametrize("error, idea", [(lambda h, rng: abs(h - 0.5) + 0.02 * rng.random(), "found."), (lambda h, rng: rng.random(), "not found.")])
 def test_a_complete_study_says_in_words_what_was_planted(error, idea):
     plan = DesignPlan()
     runs = made_up_runs([d.name for d in plan.drawn], plan.datasets, plan.seeds, error, seed=5)
