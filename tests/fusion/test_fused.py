@@ -13,6 +13,7 @@ from sklearn.base import clone
 
 from lgdcnn import FusedClassifier, FusedRegressor, InputError, LGDCNNClassifier, LGDCNNRegressor, load_model
 from lgdcnn.cli import main
+from lgdcnn.composition import featurize
 from lgdcnn.estimators.trees import Trees
 from lgdcnn.fusion.members import PRESETS, Lesson, Member, Question, ask, members_of
 
