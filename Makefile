@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 DEMO_STAMP := .venv/.installed-demo
 DOCS_STAMP := .venv/.installed-docs
 
-.PHONY: install install-demo install-docs demo test quick figures docs check export readme lab clean
+.PHONY: install install-demo install-docs demo app test quick figures docs check export readme lab clean
 
 # make BIN=/path/to/bin uses an environment that is there, as the tests do: nothing is installed into it.
 ifneq ($(origin BIN),command line)
@@ -27,7 +27,7 @@ $(DEMO_STAMP): pyproject.toml constraints.txt
 
 $(STAMP): $(DEMO_STAMP)
 	@echo "Installing what notebooks and tests need."
-	$(PIP) --quiet -e '.[notebooks,dev,peers,excel,cluster]'
+	$(PIP) --quiet -e '.[notebooks,dev,peers,excel,cluster,app]'
 	@# The source of the mat2vec table, apart from the environment: one test reads a file of it.
 	$(PIP) --quiet --no-deps --upgrade --target .venv/share/element-sources ElementEmbeddings
 	@touch $@
@@ -35,6 +35,11 @@ $(STAMP): $(DEMO_STAMP)
 # Train on the embedded data, compare, draw three figures: see lgdcnn-demo/.
 demo: install-demo
 	$(BIN)/lgdcnn demo
+
+# A page on this machine to explore a model: make app MODEL=model.lgdcnn
+app: install
+	@test -n '$(MODEL)' || { echo "say which model: make app MODEL=model.lgdcnn (lgdcnn train makes one)" >&2; exit 2; }
+	$(BIN)/lgdcnn app '$(MODEL)'
 
 # OpenMP threads that wait busily slow each other down where several processes share the cores.
 test quick: export OMP_WAIT_POLICY ?= PASSIVE

@@ -17,8 +17,8 @@ CHAPTERS = {"ground": "Ground", "data": "Data", "networks": "Networks", "trainin
             "plots": "Plots", "shortlist": "Shortlist", "cluster": "Cluster", "screening": "Screening",
             "cli": "Command line"}
 WHOLE = ("estimators.regressor", "estimators.classifier", "fusion.fused")  # classes that inherit what readers look for
-TUTORIALS = ("quick_start", "own_data", "shortlist", "uncertainty", "screening", "properties", "transfer", "new_encoder",
-             "plugin", "data_tour", "silicon", "borrowed_machine")  # in the order of reading; others follow
+TUTORIALS = ("quick_start", "own_data", "shortlist", "app", "uncertainty", "screening", "properties", "transfer",
+             "new_encoder", "plugin", "data_tour", "silicon", "borrowed_machine")  # in the order of reading; others follow
 LINK = re.compile(r'(?P<text>\[[^\]\[]*\])\((?P<a>[^)\s]+)\)|src="(?P<b>[^"]+)"')
 
 

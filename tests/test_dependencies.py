@@ -10,9 +10,10 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-DISTRIBUTIONS = {"sklearn": "scikit-learn", "IPython": "ipython", "myst_nb": "myst-nb"}  # where the name of the import is another
+DISTRIBUTIONS = {"sklearn": "scikit-learn", "IPython": "ipython", "myst_nb": "myst-nb", "xdist": "pytest-xdist"}  # where the name of the import is another
 RUN = {"papermill": "figures draws with it", "ipykernel": "the kernel in which papermill runs a notebook"}  # not imported, but run
-OPTIONAL = {"lightgbm": "peers", "openpyxl": "excel", "smact": "screening", "distributed": "cluster", "submitit": "cluster"}  # imported where it is used, with a remedy in the message
+OPTIONAL = {"lightgbm": "peers", "openpyxl": "excel", "smact": "screening", "distributed": "cluster", "submitit": "cluster",
+            "ipywidgets": "app", "voila": "app", "traitlets": "app"}  # imported where it is used, with a remedy in the message
 
 
 def declared(root):
@@ -67,7 +68,7 @@ def test_what_is_declared_is_used(root):
 
 
 @pytest.mark.parametrize("folder, groups", [("tests", ("", "notebooks", "dev", "peers", "docs", "excel", "cluster")), ("docs", ("", "notebooks", "docs")),
-                                            ("notebooks", ("", "notebooks", "peers", "excel", "screening", "cluster"))])
+                                            ("notebooks", ("", "notebooks", "peers", "excel", "screening", "cluster", "app"))])
 def test_tests_pages_and_notebooks_name_what_they_need(root, folder, groups):
     known = set().union(*(declared(root)[g] for g in groups))
     found = of_notebooks(root) if folder == "notebooks" else of_folder(root, folder)

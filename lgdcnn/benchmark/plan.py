@@ -31,7 +31,7 @@ def baselines() -> dict:
     return {**BASELINES, **started}
 
 CLASSES_ONLY = ("trees-class",)  # the other trees are for numbers
-TRANSFER = ("pretrained", "pretrained-tuned", "pretrained-trees")  # on sets with one split, see `properties.transfer`
+TRANSFER = ("pretrained", "pretrained-tuned", "pretrained-trees")  # where, says `properties.transfer`
 
 def suited(task: str) -> list[str]:
     "List the baselines for a task, `regression` or `classification`."

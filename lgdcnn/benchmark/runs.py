@@ -44,13 +44,17 @@ def impossible(cell: Cell) -> str:  # the reason, or ""
     try: family(cell)
     except InputError as e: return str(e)
     classes = cell.dataset in cards() and cards()[cell.dataset].task == "classification"
-    if cell.model in TRANSFER and n_folds(cell.dataset) > 1:
-        return f"{cell.model} is for sets with one split: the pretrained network has seen test rows of other folds"
-    if cell.model in TRANSFER:
-        try: property_of(cell.dataset)
-        except InputError as e: return str(e)
+    if cell.model in TRANSFER: return _shown_too_much(cell)
     if not classes and cell.model in CLASSES_ONLY: return f"{cell.model} is for classes"
     return ""
+
+def _shown_too_much(cell: Cell) -> str:
+    "Say why a model that starts from what other sets teach must not be run."
+    from lgdcnn.properties.transfer import HELD_OUT
+    try: property_of(cell.dataset)
+    except InputError as e: return str(e)
+    if n_folds(cell.dataset) == 1 or (cell.model == "pretrained-tuned" and cell.dataset in HELD_OUT): return ""
+    return f"{cell.model} is not for {cell.dataset}: the pretrained network has seen test rows of its other folds"
 
 def check_siblings(sets: list[ArraySet], fold: int) -> None:
     "Raise `InputError` unless all sets have the same compositions, split alike, row by row."

@@ -102,7 +102,7 @@ def _parse_once(command: click.Command, ctx, args: list) -> list:
 class _Commands(click.Group):
     "Load commands on first use, and turn errors into one line."
     lazy = {"train": "lgdcnn.cli.train:train", "datasets": "lgdcnn.cli.datasets:datasets", "cecv": "lgdcnn.cli.cecv:command",
-            "predict": "lgdcnn.cli.predict:predict", "demo": "lgdcnn.cli.figures:demo",
+            "predict": "lgdcnn.cli.predict:predict", "demo": "lgdcnn.cli.figures:demo", "app": "lgdcnn.shortlist.app:app",
             "properties": "lgdcnn.cli.properties:properties", "plot": "lgdcnn.cli.plot:plot",
             "benchmark": "lgdcnn.cli.benchmark:benchmark", "design": "lgdcnn.cli.cecv:design",
             "figures": "lgdcnn.cli.figures:figures", "screen": "lgdcnn.screening.command:screen",

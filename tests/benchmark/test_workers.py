@@ -3,11 +3,13 @@ import json
 import os
 import random
 import re
+import resource
 import signal
 import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,7 +27,7 @@ from lgdcnn.config import MODELS, PROTOCOLS, InputError
 from lgdcnn.data.packing import load_pack, write_pack
 from lgdcnn.training import device
 
-SMALL = {"models": {"lstm": {"d_model": 16}}, "protocols": {"fast": {"epochs": 60, "batch_size": 7}, "brief": {"epochs": 300, "batch_size": 7}}}
+SMALL = {"models": {"lstm": {"d_model": 16}}, "protocols": {"fast": {"epochs": 12, "batch_size": 7}, "brief": {"epochs": 300, "batch_size": 7}}}
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="kills processes")
 
 
@@ -73,7 +75,7 @@ def test_workers_killed_at_random_lose_nothing(place, tmp_path, monkeypatch, res
     assert sorted(report.done) == sorted(set(names()) - {deadly}) == sorted(c.id for c in store.cells())
     done = [cell for event, cell in log if event == "done"]
     assert len(done) == len(set(done)), "a cell was done twice"
-    for row in store.rows(): assert store.predictions(row.cell).digest() == row.predictions and row.epochs == 60
+    for row in store.rows(): assert store.predictions(row.cell).digest() == row.predictions and row.epochs == 12
     assert benchmark.Claims(store.folder).held() == []
     assert any(re.fullmatch(r"\d of 6 done; 2 workers, [\d,]+ rows/s, at .*; next .*; no limit", line) for line in lines), lines
     home = ResultStore(tmp_path / "home")
@@ -82,11 +84,10 @@ def test_workers_killed_at_random_lose_nothing(place, tmp_path, monkeypatch, res
     assert len(merge(home, store)["equal"]) == 5
 
 
-def command(place, results, *words):
+def words_of(place, results, *words):
     cells = [w for name in names("brief", 1) for w in ("--cell", name)]
-    return [sys.executable, "-m", "lgdcnn.benchmark", "run", *cells, "--device", "cpu", "--precision", "fp32", "--pack",
-            str(place / "pack.npz"), "--results", str(results), "--rehearse", str(place / "small.json"), "--every", "0.3",
-            *words]
+    return ["run", *cells, "--device", "cpu", "--precision", "fp32", "--pack", str(place / "pack.npz"), "--results", str(results),
+            "--rehearse", str(place / "small.json"), "--every", "0.3", *words]
 
 
 def claimed(results): return [json.loads(p.read_text() or "{}").get("pid") for p in Path(results).glob("work/claims/*/*.json")]
@@ -112,11 +113,11 @@ def training(supervisor):
     threading.Thread(target=supervisor.stderr.read, daemon=True).start()
 
 
-def test_the_supervisor_dies_is_stopped_and_ends_in_time(place, tmp_path, restored):
-    "Killed: its workers put their cells aside and leave. Stopped: likewise. Its clock ends: likewise. Then the work is finished."
-    begin = lambda *words: subprocess.Popen(command(place, tmp_path, *words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    checkpoints = lambda: {p.stem for p in tmp_path.glob("work/checkpoints/*/*.npz")}
-    killed = begin("--workers", "2")
+def test_the_supervisor_dies_is_stopped_and_ends_in_time(place, tmp_path, restored, monkeypatch, capsys):
+    "Killed: its workers put their cells aside and leave. Stopped: likewise. Its clock ends: likewise. Whoever comes then goes on where they were."
+    checkpoints = lambda: {f"{p.parent.name}/{p.stem}" for p in tmp_path.glob("work/checkpoints/*/*.npz")}
+    killed = subprocess.Popen([sys.executable, "-m", "lgdcnn.benchmark", *words_of(place, tmp_path, "--workers", "2")],
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     training(killed)
     pids = claimed(tmp_path)
     killed.kill()
@@ -124,38 +125,39 @@ def test_the_supervisor_dies_is_stopped_and_ends_in_time(place, tmp_path, restor
     kept = checkpoints()
     assert len(pids) == 2 and kept and not claimed(tmp_path) and not ResultStore(tmp_path).cells()
 
-    stopped = begin("--workers", "1")
-    training(stopped)
-    stopped.send_signal(signal.SIGTERM)
-    assert stopped.stdout.read().startswith("0 run; 1 put aside, to go on with; 3 left") and stopped.wait() == 130
+    progress = Supervisor.progress  # stopped, when the worker has gone on where the other was
+    def stopping(self):
+        if re.search(r" \d+/300", line := progress(self)): os.kill(os.getpid(), signal.SIGTERM)
+        return line
+    with monkeypatch.context() as m:
+        m.setattr(Supervisor, "progress", stopping)
+        assert main(words_of(place, tmp_path, "--workers", "1")) == 130
+    assert capsys.readouterr().out.startswith("0 run; 1 put aside, to go on with; 3 left")
     assert kept <= checkpoints() and not claimed(tmp_path)
 
     began = time.monotonic()
-    short = subprocess.run(command(place, tmp_path, "--workers", "1", "--budget", "7s"), capture_output=True, text=True)
-    assert time.monotonic() - began < 7 + 25 and short.returncode == 0 and "3 left" in short.stdout, short.stderr
+    assert main(words_of(place, tmp_path, "--workers", "1", "--budget", "7s")) == 0
+    assert time.monotonic() - began < 7 + 25 and "3 left" in capsys.readouterr().out
     assert kept <= checkpoints() and not claimed(tmp_path) and not list(tmp_path.rglob("*.part"))
 
     benchmark.shrink(place / "small.json")
-    cells = [Cell.from_id(name) for name in names("brief", 1)]
-    seen = []
-    benchmark.fill(cells, ResultStore(tmp_path), benchmark.loader(place / "pack.npz"), device.Machine.choose("cpu", "fp32"),
-                   in_parts=True, tell=lambda event, cell, facts: seen.append((cell.id, facts.get("epoch"))) if event == "epoch" else None)
-    rows = ResultStore(tmp_path).rows()
-    assert len(rows) == 3 and {r.epochs for r in rows} == {300} and not checkpoints()
     first = {}
-    for cell, epoch in seen: first.setdefault(cell, epoch)
-    assert all(first.get(cell, 301) > 1 for cell in kept), "what was put aside goes on where it was"
+    def hear(event, cell, facts):
+        if event == "epoch" and first.setdefault(cell.id, facts["epoch"]): raise KeyboardInterrupt
+    cells = [Cell.from_id(name) for name in names("brief", 1)]
+    for cell in (c for c in cells if c.id in kept):
+        with pytest.raises(KeyboardInterrupt):
+            benchmark.fill([cell], ResultStore(tmp_path), benchmark.loader(place / "pack.npz"), device.Machine.choose("cpu", "fp32"), in_parts=True, tell=hear)
+    assert first.keys() == kept and min(first.values()) > 1, "what was put aside goes on where it was"
 
 
-FULL = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000)); from lgdcnn.benchmark.__main__ import main; sys.exit(main(sys.argv[1:]))"
-
-
-def test_a_full_disk_stops_with_one_line_and_leaves_nothing_half_written(place, tmp_path):
-    "Files above 9 kB cannot be written: a row could, a checkpoint cannot."
-    words = command(place, tmp_path, "--workers", "1", "--protocol", "fast")[3:]
-    done = subprocess.run([sys.executable, "-c", FULL, *words], capture_output=True, text=True)
-    assert done.returncode == 1 and done.stdout.count("\n") == 1, done.stderr
-    assert "3 left; stopped: no room to write (File too large)" in done.stdout
+def test_a_full_disk_stops_with_one_line_and_leaves_nothing_half_written(place, tmp_path, restored, monkeypatch, capsys):
+    "A worker cannot write files above 9 kB: a row could be, a checkpoint cannot."
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))
+    monkeypatch.setattr(subprocess, "Popen", partial(subprocess.Popen, preexec_fn=limit))
+    assert main(words_of(place, tmp_path, "--workers", "1", "--protocol", "fast")) == 1
+    told = capsys.readouterr()
+    assert told.out.count("\n") == 1 and "3 left; stopped: no room to write (File too large)" in told.out, told.err
     assert not ResultStore(tmp_path).cells() and not claimed(tmp_path) and not list(tmp_path.rglob("*.npz"))
 
 
@@ -164,7 +166,7 @@ def test_what_cannot_be_is_refused_before_a_worker_starts(place, tmp_path, monke
     whole, pack = (place / "pack.npz").read_bytes(), tmp_path / "p.npz"
     def say(content, *words):
         pack.write_bytes(content)
-        words = [*command(place, tmp_path / "r")[3:], "--workers", "2", "--pack", str(pack), *words]
+        words = [*words_of(place, tmp_path / "r"), "--workers", "2", "--pack", str(pack), *words]
         assert main(words) == 2
         out, err = capsys.readouterr()
         assert out == "" and err.count("\n") == 1 and not list(tmp_path.glob("r/runs/*")), err

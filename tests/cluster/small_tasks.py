@@ -1,4 +1,5 @@
 "Tasks for engines, in a file of their own: a process that is begun for one of them loads nothing else."
+import functools
 import os
 import signal
 import time
@@ -21,3 +22,11 @@ def wrong(task): raise InputError(f"{task} cannot be done")
 def slowly(task):
     time.sleep(0.05)
     return -task
+
+
+@functools.cache
+def few_rows(name):
+    "Load a set for a study that takes a moment."
+    from lgdcnn.data.datasets import load_dataset
+    from lgdcnn.design.runs import make_set
+    return make_set(load_dataset(name), {"train": 64, "val": 20, "test": 20})

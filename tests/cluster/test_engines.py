@@ -1,9 +1,7 @@
-"Tasks go out and come back, whoever dies: processes, a Dask cluster on this machine, submitit's local jobs; what is wrong is one line."
+"Tasks go out and come back, whoever dies: processes, submitit's local jobs; a cluster that goes away is one line."
 import importlib.util
 import os
-import signal
 import sys
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,13 +10,6 @@ from small_tasks import deadly, slowly, wrong
 from lgdcnn.cluster import engines
 from lgdcnn.cluster.engines import by_dask, by_slurm, dask_client, side_by_side, slurm_executor
 from lgdcnn.config import InputError
-from lgdcnn.screening.aims import read_aim
-from lgdcnn.screening.groups import element_list
-from lgdcnn.screening.models import Named
-from lgdcnn.screening.parts import ScreenQuestion
-from lgdcnn.screening.report import short_list
-from lgdcnn.screening.run import screen
-from lgdcnn.screening.template import Template
 
 has = lambda name: importlib.util.find_spec(name) is not None
 needs_dask = pytest.mark.skipif(not has("distributed"), reason="pip install lgdcnn[cluster]")
@@ -27,9 +18,10 @@ needs_submitit = pytest.mark.skipif(not has("submitit"), reason="pip install lgd
 
 @pytest.fixture(scope="module", autouse=True)
 def seen_by_workers():
-    "Let processes elsewhere find the functions of this file."
+    "Let processes elsewhere find the functions of this file; submitit waits but a moment for the file of a job that died."
     with pytest.MonkeyPatch.context() as m:
         m.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *sys.path]))
+        if has("submitit"): m.setattr("submitit.core.core.Job._results_timeout_s", 0.1)
         yield
 
 
@@ -53,54 +45,6 @@ def test_tasks_are_asked_for_as_they_are_needed_and_errors_come_through():
 
 
 # Dask
-
-@pytest.fixture(scope="module")
-def cluster():
-    distributed = pytest.importorskip("distributed")
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50) as c: yield c
-
-
-
-def worker_pids(address):
-    client = dask_client(address)
-    try: return list(client.run(os.getpid).values())
-    finally: client.close()
-
-
-@pytest.mark.slow
-@needs_dask
-def test_two_dask_workers_one_killed_in_the_middle_screen_as_one_process(cluster, tmp_path):
-    "The same parts, byte for byte, and the same top 100."
-    pattern = Template.of("A1-xA'xTiO3", {s: element_list("alkaline,La,Ce,Y") for s in ("A", "A'")}, "0:0.5:0.125")
-    question = ScreenQuestion(pattern, (Named("gap", "band_gap_mp"),), (read_aim("max", "gap"),), (Named("gap", "band_gap_mp", "bf16"),), 0.6, rows=10)
-    killed = []
-    class Cruel:
-        def __init__(self, stage): self.seen, self.stage = 0, stage
-        def __enter__(self): return self.tell
-        def __exit__(self, *rest): pass
-        def tell(self, done):
-            self.seen += 1
-            if self.stage == 1 and self.seen == 4:
-                killed.append(worker_pids(cluster.scheduler_address)[0])
-                os.kill(killed[0], signal.SIGKILL)
-    ways = {"one": screen(question, tmp_path / "one"),
-            "dask": screen(question, tmp_path / "dask", partial(by_dask, address=cluster.scheduler_address), progress=Cruel)}
-    bytes_of = lambda name: {str(p.relative_to(tmp_path / name)): p.read_bytes() for p in (tmp_path / name).glob("pass-*/*")}
-    tops = [short_list(question, tmp_path / name, outcome, 100) for name, outcome in ways.items()]
-    assert len(killed) == 1 and ways["one"].n_parts[0] >= 30 and len(tops[0]) == 100
-    assert bytes_of("one") == bytes_of("dask") and tops[0].equals(tops[1]) and ways["one"].counts == ways["dask"].counts
-
-
-@needs_dask
-def test_what_is_wrong_with_a_cluster_is_one_line(cluster, tmp_path, monkeypatch):
-    address = cluster.scheduler_address
-    assert sorted(by_dask(abs, [-1, -2], address)) == [(-2, 2), (-1, 1)]
-    with pytest.raises(InputError, match="3 cannot be done"): list(by_dask(wrong, [3], address))
-    with pytest.raises(InputError, match="no scheduler answers at 'tcp://127.0.0.1:9'.*dask scheduler"): dask_client("tcp://127.0.0.1:9", 1)
-    with pytest.raises(InputError, match="no scheduler answers at 'nonsense://x'"): dask_client("nonsense://x", 1)
-    monkeypatch.setattr("lgdcnn.benchmark.provenance.code_version", lambda: {"source": "another"})  # of whoever asks; the workers have their own
-    with pytest.raises(InputError, match="runs other code of lgdcnn.*another here.*install the same version"): list(by_dask(abs, [-1], address))
-
 
 @needs_dask
 def test_a_cluster_without_workers_and_one_that_goes_away():
@@ -127,6 +71,7 @@ def test_a_job_that_dies_is_sent_again(tmp_path):
 @needs_submitit
 def test_work_that_fails_and_jobs_that_die_always_are_one_line(tmp_path, monkeypatch):
     executor = slurm_executor(tmp_path)
+    assert (tmp_path / ".gitignore").read_text() == "*\n"
     with pytest.raises(InputError, match="job .* failed: .*9 cannot be done") as e: list(by_slurm(wrong, [9], executor, 1, 0.05))
     assert "\n" not in str(e.value)
     monkeypatch.setattr(engines, "AGAIN", 0)
