@@ -1,11 +1,15 @@
 "The site is made of the notebooks: it builds without a warning, every link leads somewhere, nothing comes from a network."
+import functools
+import http.server
 import json
 import re
 import subprocess
 import sys
+import threading
 
 import pytest
 from conftest import made_once
+from test_browser import start_browser, wait
 
 pytest.importorskip("myst_nb", reason="the site needs the extra 'docs': make docs")
 
@@ -116,3 +120,100 @@ def test_an_unknown_formula_is_reported(tools):
     from mathml import mathml
     assert "<mi>x</mi>" in mathml(r"\big(x\big)", False)
     with pytest.raises(MathError): mathml(r"\nosuchcommand", False)
+
+
+# what a browser sees of it, on a desk and on a telephone
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    "Serve files, without a line for each, nor an icon, for which browsers ask by themselves."
+    def log_message(self, *args): pass
+
+    def do_GET(self):
+        if self.path != "/favicon.ico": return super().do_GET()
+        self.send_response(204)
+        self.end_headers()
+
+
+@pytest.fixture(scope="module")
+def reader(site, tmp_path_factory):
+    "A browser, and a function that opens a page of the site in it."
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=site))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    browser = start_browser(tmp_path_factory.mktemp("browser"), 1280, 1000)
+    yield browser, lambda page: browser.get(f"http://127.0.0.1:{server.server_port}/{page}")
+    browser.quit()
+    server.shutdown()
+
+
+def faults(browser):
+    "What is wrong with the page at hand: pictures, errors, and what is wider than the screen."
+    wait(lambda: browser.execute_script("return document.readyState") == "complete", 20)
+    broken = browser.execute_script("return [...document.images].filter(i => !(i.complete && i.naturalWidth)).map(i => i.src)")
+    errors = [e["message"] for e in browser.get_log("browser") if e["level"] == "SEVERE"]
+    wide, screen = browser.execute_script("return [document.documentElement.scrollWidth, window.innerWidth]")
+    return [*broken, *errors, *([f"{wide} pixels wide on a screen of {screen}"] if wide > screen else [])]
+
+
+def press(browser, css, text=None):
+    "Click the first thing that reads so: found in the page, where there are hundreds of links."
+    browser.execute_script("""const found = [...document.querySelectorAll(arguments[0])].find(
+        e => e.getClientRects().length && (arguments[1] === null || e.textContent.trim() === arguments[1]));
+        found.scrollIntoView({block: "center", behavior: "instant"});
+        return found""", css, text).click()
+
+
+def follow(browser, css, text=None):
+    "Click a link, and look at the page behind it."
+    at = browser.current_url
+    press(browser, css, text)
+    wait(lambda: browser.current_url != at, 20)
+    assert not faults(browser), browser.current_url
+
+
+@pytest.mark.slow
+def test_a_reader_clicks_through_the_site(reader):
+    browser, go = reader
+    go("index.html")
+    assert not faults(browser)
+    for css, text in ((".sidebar-tree a", "Tutorials"), ("article li a", "From a messy table to a shortlist"), (".sidebar-tree a", "9 · CECV"),
+                      ("article li a", None), (".sidebar-tree a", "The benchmark")): follow(browser, css, text)
+    rows = lambda: browser.execute_script("return [...document.querySelectorAll('table.sortable tbody tr')].map(r => Number(r.cells[3].dataset.value))")
+    before = rows()
+    for order in (sorted(before), sorted(before, reverse=True)):
+        press(browser, "table.sortable th button", "rows")
+        assert rows() == order != before and len(order) > 25
+    follow(browser, "table.sortable td a", "Matbench steels")
+    assert browser.execute_script("return document.querySelector('article img.gallery').naturalWidth") > 500, "parity and coverage"
+    follow(browser, "article a", "All sets")
+    follow(browser, ".sidebar-tree a", "Figures")
+    assert browser.execute_script("return document.querySelectorAll('article img.gallery').length") > 25
+    follow(browser, "article h2 a")
+    assert "/figures/fig01_parity" in browser.current_url
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words, first", [("band gap", "tutorials/"), ("interval", "tutorials/"), ("fused", "11_comparison/|07_fusion/")])
+def test_search_finds_prose_first(reader, words, first):
+    browser, go = reader
+    go(f"search.html?q={words.replace(' ', '+')}")
+    links = "return [...document.querySelectorAll('ul.search li > a')].map(a => new URL(a.href).pathname.slice(1))"
+    found = wait(lambda: len(f := browser.execute_script(links)) > 12 and f, 20)
+    assert not [f for f in found[:10] if re.match("api|results|commands|CHANGELOG|_modules", f)], found[:10]
+    assert re.match(first, found[0]), found[:10]
+
+
+@pytest.mark.slow
+def test_on_a_telephone_pages_are_as_wide_as_the_screen_and_code_scrolls(reader):
+    browser, go = reader
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True})
+    try:
+        for page in ("index", "tutorials", "tutorials/shortlist", "table", "sets/matbench_steels", "figures", "figures/fig01_parity", "09_cecv/03_cecv",
+                     "results", "commands", "api/estimators.regressor", "91_where_not"):
+            go(f"{page}.html")
+            assert not faults(browser), page
+            cut = browser.execute_script("""return [...document.querySelectorAll('article pre, article table, article img')].filter(e => {
+                for (let p = e; p.tagName !== 'ARTICLE'; p = p.parentElement)
+                    if (p.getBoundingClientRect().right <= 391 && ['auto', 'scroll'].includes(getComputedStyle(p).overflowX)) return false;
+                return e.getBoundingClientRect().right > 391; }).map(e => e.outerHTML.slice(0, 80))""")
+            assert not cut, f"{page}: wider than the screen, and it does not scroll"
+    finally: browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

@@ -120,6 +120,7 @@ def show(name: str, form: str) -> None:
     "Print the card of a data set, with a histogram if it is cached."
     from lgdcnn.data.datasets import EMBEDDED, list_datasets, load_dataset
     from lgdcnn.data.fetching import is_cached
+    from lgdcnn.plots.style import with_unit
     choose(name, dict.fromkeys(list_datasets()), "data set")
     facts, ds = _facts(name), None
     if name in EMBEDDED or is_cached(name): ds = load_dataset(name, download=False)
@@ -127,8 +128,8 @@ def show(name: str, form: str) -> None:
     facts |= _measures(ds) if ds else {}
     if form == "json": return click.echo(json.dumps(facts, indent=1, ensure_ascii=False))
     for key, value in facts.items():
-        if value != "": click.echo(f"{key:<28} {value:.5g}" if isinstance(value, float) else f"{key:<28} {value}")
-    if ds: click.echo(f"\n{ds.property} ({ds.unit})\n" + text_histogram(ds.frame["target"].to_numpy(dtype=float)))
+        if value not in ("", "1"): click.echo(f"{key:<28} {value:.5g}" if isinstance(value, float) else f"{key:<28} {value}")
+    if ds: click.echo(f"\n{with_unit(ds.property, ds.unit)}\n" + text_histogram(ds.frame["target"].to_numpy(dtype=float)))
 
 # %% ../../nbs/18_cli/03_datasets.ipynb #37351db2
 @datasets.command("pack")

@@ -208,7 +208,7 @@ def _report_classes(model, ds, out: Path) -> None:
 _TRAIN_OPTIONS = [
     click.option("--architecture",
                  help="Which network, or a .json file of `design run`; 'trees': trees alone; 'fused': both.  [l-g-dcnn]"),
-    click.option("--preset", help="Of 'fused': trees, quick, good or best.  [good]"),
+    click.option("--preset", help="Of 'fused': trees, quick, good, best or pretrained.  [good]"),
     click.option("--checkpoint", type=click.Path(path_type=Path),
                  help="Of 'fused': a folder that keeps members that are done; a training that was stopped goes on from it."),
     click.option("--protocol", default="fast", show_default=True, help="How it is trained."),

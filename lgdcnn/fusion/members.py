@@ -26,6 +26,8 @@ from ..estimators.features import FEATURES
 from ..estimators.files import fingerprint, weights_of
 from .joined import read_joined, tensor_text, text_tensor, write_joined
 from ..estimators.trees import TREES, Trees
+from ..networks.shipped import shipped_digest
+from ..networks.start import PRETRAINED, start_config
 
 # %% ../../nbs/07_fusion/03_members.ipynb #f6512ccf
 _SMALLEST = {"epochs": 1, "n_trees": 1, "seed": 0}
@@ -41,8 +43,9 @@ class Member(Config):
     n_trees: int | None = None     # of trees, instead of their own
     seed: int = 0                  # added to that of the whole
     features: str = "wide"         # of trees: a key of `features.FEATURES`
+    start: str | None = None       # of a network: "pretrained", from the weights in the package
 
-    later = ("features",)
+    later = ("features", "start")
 
     def __post_init__(self):
         known = dict.fromkeys([*(f"trees-{k}" for k in TREES if k != "class"), *MODELS])
@@ -58,7 +61,12 @@ class Member(Config):
         if not self.is_trees:
             if self.features != "wide":
                 raise InputError(f"features = {self.features!r} is of trees: leave it out for a network")
+            if self.start not in (None, PRETRAINED):
+                raise InputError(f"start = {self.start!r} is not possible: {PRETRAINED!r} is")
+            if self.start and self.width is not None:
+                raise InputError(f"width = {self.width!r} is not possible: the pretrained network has its own")
             self.configs()
+        elif self.start is not None: raise InputError(f"start = {self.start!r} is of networks: leave it out for trees")
 
     @property
     def is_trees(self) -> bool:
@@ -69,12 +77,13 @@ class Member(Config):
     def name(self) -> str:
         "Name what sets it apart."
         parts = (("", self.width), ("", self.epochs and f"{self.epochs}ep"), ("", self.n_trees),
-                 ("", self.features if self.features != "wide" else None), ("s", self.seed or None))
+                 ("", self.features if self.features != "wide" else None), ("", self.start), ("s", self.seed or None))
         return "-".join([self.model, *(f"{sign}{v}" for sign, v in parts if v)])
 
     def configs(self) -> tuple[ModelConfig, TrainConfig]:
         "Return a network's configuration and protocol."
-        model, train = MODELS[self.model], choose(self.protocol, PROTOCOLS, "protocol")
+        train = choose(self.protocol, PROTOCOLS, "protocol")
+        model = start_config(self.model, self.start) if self.start else MODELS[self.model]
         if self.width is not None: model = model.replace(d_model=self.width, conv_width=min(self.width, model.conv_width))
         return model, train if self.epochs is None else train.replace(epochs=self.epochs)
 
@@ -86,6 +95,8 @@ PRESETS = {
     "good": (*_TREES, Member("lstm"), Member("l-g-dcnn")),
     "best": (*_TREES, Member("lstm"), *(Member("l-g-dcnn", seed=k) for k in range(3)), Member("l-g-dcnn-no-cnn"),
              Member("crabnet-style")),
+    "pretrained": (Member("trees-l1", features="wide+pretrained"), Member("trees-extra"), Member("lstm", width=256),
+                   *(Member("l-g-dcnn", start=PRETRAINED, seed=k) for k in range(2))),
 }
 
 def members_of(preset: str | tuple) -> tuple[Member, ...]:
@@ -162,7 +173,7 @@ class Lesson(NamedTuple):
             return TreeMember.fit(member, formulas_of(self.train), self.indicators, self.seed, self.n_jobs)
         make = LGDCNNClassifier if self.kind == "classifier" else LGDCNNRegressor
         model = make(*member.configs(), seed=self.seed + member.seed, device=self.device, precision=self.precision,
-                     verbose=self.verbose)
+                     verbose=self.verbose, init_from=member.start)
         held = (self.held, self.held_y) if self.held is not None else 0
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of the rows; the whole model has said it
@@ -175,6 +186,7 @@ class Lesson(NamedTuple):
                 self.precision, __version__, None if self.weight is None else np.asarray(self.weight).tolist(),
                 None if self.held is None else fingerprint(self.held, np.zeros(len(self.held))),
                 None if self.held is None else np.asarray(self.held_y).tolist()]
+        if member.start or "pretrained" in member.features: said.append(shipped_digest())
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:12]
 
 # %% ../../nbs/07_fusion/03_members.ipynb #1334fbf6

@@ -40,6 +40,19 @@ def test_show_draws_every_row(run):
     assert sum(int(line.split()[-1].replace(",", "")) for line in lines) == 2135
 
 
+def test_a_pure_number_has_no_unit(run, monkeypatch):
+    "'1' and '(1)' puzzle readers."
+    from dataclasses import replace
+
+    from lgdcnn.data import datasets
+    embedded = datasets.load_dataset("exp_formation_enthalpy")
+    monkeypatch.setattr(datasets, "load_dataset", lambda *args, **more: replace(embedded, unit="1"))
+    monkeypatch.setattr("lgdcnn.data.fetching.is_cached", lambda name: True)
+    said = run("show", "matbench_dielectric").stdout
+    assert f"\n{embedded.property}\n" in said and "(1)" not in said
+    assert not [line for line in said.splitlines() if line.split()[:1] == ["unit"]]
+
+
 @pytest.mark.parametrize(
     "words, message",
     [

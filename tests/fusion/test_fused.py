@@ -13,6 +13,7 @@ from sklearn.base import clone
 
 from lgdcnn import FusedClassifier, FusedRegressor, InputError, LGDCNNClassifier, LGDCNNRegressor, load_model
 from lgdcnn.cli import main
+from lgdcnn.composition import featurize
 from lgdcnn.estimators.trees import Trees
 from lgdcnn.fusion.members import PRESETS, Lesson, Member, Question, ask, members_of
 
@@ -189,8 +190,22 @@ def test_scikit_learns_habits(fused):
 
 
 def test_presets_are_members(root):
-    assert list(PRESETS) == ["trees", "quick", "good", "best"]
+    assert list(PRESETS) == ["trees", "quick", "good", "best", "pretrained"]
     assert all(len({m.name for m in members_of(p)}) == len(PRESETS[p]) for p in PRESETS)
+
+
+def test_a_member_starts_from_the_package_and_comes_back_from_a_file(rows, tmp_path):
+    "One epoch changes little: what the network knew still shows, and a network from a seed knows nothing yet."
+    started, new = (Member("l-g-dcnn", epochs=1, start=s) for s in ("pretrained", None))
+    f, y = rows[0][:60], rows[1][:60]
+    m = FusedRegressor((started, "trees-l1"), **QUIET).fit(f, y)
+    path = m.save(tmp_path / "m.lgdcnn")
+    assert np.array_equal(FusedRegressor.load(path).predict(f[:9]), m.predict(f[:9]))
+    lesson = lambda seed: Lesson("regressor", featurize(f), y, y, None, None, None, seed, "cpu", "fp32", 1, False)
+    assert lesson(0).digest(started) != lesson(0).digest(new)
+    weights = [[w.detach().numpy() for w in lesson(seed).fit(started).networks_[0].parameters()] for seed in (0, 1)]
+    alike = [np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(*weights, strict=True) if a.size > 1000]
+    assert min(alike) > 0.9, "two seeds start from the same weights"
 
 
 # --- few rows, none held out, members that fail
