@@ -1121,6 +1121,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'lgdcnn.design.own.Tried': ('13_design/own.html#tried', 'lgdcnn/design/own.py'),
                                    'lgdcnn.design.own._Enough': ('13_design/own.html#_enough', 'lgdcnn/design/own.py'),
                                    'lgdcnn.design.own._append': ('13_design/own.html#_append', 'lgdcnn/design/own.py'),
+                                   'lgdcnn.design.own._checked': ('13_design/own.html#_checked', 'lgdcnn/design/own.py'),
                                    'lgdcnn.design.own._errors': ('13_design/own.html#_errors', 'lgdcnn/design/own.py'),
                                    'lgdcnn.design.own._inside': ('13_design/own.html#_inside', 'lgdcnn/design/own.py'),
                                    'lgdcnn.design.own._reject': ('13_design/own.html#_reject', 'lgdcnn/design/own.py'),
