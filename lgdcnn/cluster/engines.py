@@ -39,13 +39,15 @@ def in_turn(work: Work, tasks: Iterable) -> Answers:
 # %% ../../nbs/16_cluster/01_engines.ipynb #cf192113
 _NONE = object()
 
-def _bounded(submit: Callable, tasks: Iterator, most: int,
+def _bounded(submit: Callable, tasks: Iterator,
+             most: Callable[[], int],  # asked again each time: workers come and go
              running: dict,  # future to task; when something is raised, it still holds what was underway
              first_done: Callable) -> Answers:
     "Keep at most so many tasks underway, and yield what is done."
     left = True
     while running or left:
-        while left and len(running) < most:
+        room = most() if left else 0
+        while left and len(running) < room:
             task = next(tasks, _NONE)
             if not (left := task is not _NONE): break
             running[held := object()] = task  # if the next line raises
@@ -73,7 +75,7 @@ def side_by_side(work: Work, tasks: Iterable,
         tasks, running = itertools.chain(list(running.values()), tasks), {}
         pool = ProcessPoolExecutor(workers, get_context("spawn"), _leave_with_owner)
         try:
-            for answer in _bounded(functools.partial(pool.submit, work), tasks, 2 * workers, running, done_of):
+            for answer in _bounded(functools.partial(pool.submit, work), tasks, lambda: 2 * workers, running, done_of):
                 deaths = 0
                 yield answer
             return
@@ -148,8 +150,8 @@ def by_dask(work: Work, tasks: Iterable,
     submit = functools.partial(client.submit, _sent(work), pure=False)
     try:
         with _plainly(address):
-            most = 2 * sum(w["nthreads"] for w in client.scheduler_info(-1)["workers"].values())
-            yield from _bounded(submit, iter(tasks), max(2, most), running, done_of)
+            most = lambda: max(2, 2 * sum(w["nthreads"] for w in client.scheduler_info(-1)["workers"].values()))
+            yield from _bounded(submit, iter(tasks), most, running, done_of)
     finally:
         with contextlib.suppress(Exception): client.cancel(list(running))
         client.close()

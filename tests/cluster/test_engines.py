@@ -44,6 +44,19 @@ def test_tasks_are_asked_for_as_they_are_needed_and_errors_come_through():
     with pytest.raises(InputError, match="7 cannot be done"): list(side_by_side(wrong, [7], 1))
 
 
+def test_workers_that_come_later_are_given_work():
+    rooms, underway = iter([2, 2, 6, 6, 6, 6, 6, 6]), []
+    class Answer:
+        def __init__(self, k): self.k = k
+        def result(self): return -self.k
+    def first_done(running):
+        underway.append(len(running))
+        return [next(iter(running))]
+    answers = engines._bounded(Answer, iter(range(7)), lambda: next(rooms), {}, first_done)
+    assert sorted(answers) == [(k, -k) for k in range(7)]
+    assert underway == [2, 2, 5, 4, 3, 2, 1]
+
+
 # Dask
 
 @needs_dask
