@@ -29,7 +29,7 @@ from .loop import among_best
 from .runs import EARLY, MOST_ROWS, PARTS, PROTOCOL, StudySet
 from ..networks.models import build_model
 from ..training.loop import TrainingError
-from ..training.trained import Trained, train_network
+from ..training.trained import Trained, standardisation, train_network
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,6 +44,7 @@ def own_set(formulas: Iterable[str], targets: np.ndarray, name: str = "own", uni
     rows = {part: np.sort(rng.permutation(getattr(split, part))[:most[part]]) for part in PARTS}
     if any(len(r) < 2 for r in rows.values()):
         raise InputError(f"{len(y)} rows are too few to train, choose and judge: give 20 different compositions at least")
+    standardisation(y[rows["train"]])  # refuses what no network could learn
     content = hashlib.sha256("\n".join(formulas).encode() + y.tobytes() + str((seed, sorted(most.items()))).encode())
     try: view = choose_view(formulas[np.concatenate([rows["train"], rows["val"]])], seed=seed)
     except InputError: view = None
@@ -130,11 +131,19 @@ FILE, ARCHITECTURE = "tried.jsonl", "design.json"
 def read_tried(folder: str | Path) -> tuple[dict, list[Tried]]:  # what the lines hang on, and the lines
     "Read a search; raises `InputError` for damaged lines, and where there are none."
     lines = _tried_lines(folder)
-    try: found = [Tried(**line["tried"]) for line in lines]
-    except (TypeError, KeyError) as e: raise InputError(f"{Path(folder) / FILE} is damaged: {e}") from None
+    try: found = [_checked(Tried(**line["tried"])) for line in lines]
+    except (TypeError, ValueError) as e: raise InputError(f"{Path(folder) / FILE} is damaged: {e}") from None
     for line in lines:
         if line["key"] != lines[0]["key"]: raise InputError(f"{Path(folder) / FILE} holds two searches: keep one")
     return lines[0]["key"], found
+
+def _checked(tried: Tried) -> Tried:  # the same
+    "Raise `InputError` for a design that is none, or errors that are no numbers."
+    Design.from_name(tried.design)
+    for name in ("early_error", "val_mae", "test_mae"):
+        if not isinstance(value := getattr(tried, name), int | float | None) or isinstance(value, bool):
+            raise InputError(f"{tried.design}: {name} = {value!r} is no number")
+    return tried
 
 def _tried_lines(folder: str | Path) -> list[dict]:
     "Read the lines of a search, without one that a kill left behind."

@@ -1,5 +1,6 @@
 "Differences in the table: what is more than chance, on which rows, and what the files in results/table rest on."
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -25,7 +26,7 @@ from lgdcnn.comparison.standing import (
     table_lines,
     told,
 )
-from lgdcnn.comparison.table import comparison, leading
+from lgdcnn.comparison.table import ELSEWHERE, comparison, leading, verdict
 from lgdcnn.config import InputError
 from lgdcnn.data.published import published, published_folds, published_predictions
 from lgdcnn.studies.demo import DemoPlan, loadable, write_tables
@@ -87,12 +88,23 @@ def test_a_star_is_a_model_not_a_choice_of_protocol(rows):
     for dataset in {r["dataset"] for r in records}:
         of = [r for r in records if r["dataset"] == dataset]
         stars = [r for r in of if r["winner"]]
-        whole = {r["model"] for r in of if r["folds"] == r["of_folds"]}
-        assert len(stars) <= 1
+        whole = {r["model"] for r in of if r["folds"] == r["of_folds"]} - set(ELSEWHERE)
+        assert len(stars) <= 1 and not {r["model"] for r in stars} & set(ELSEWHERE)
         if len(whole) < 2: assert not stars, f"{dataset}: nobody to win against"
         for r in stars:
             counts = leading(of, r["model"])
             assert r in counts or not counts, f"{dataset}: {r['model']} does not count by {r['protocol']}"
+
+
+def test_what_learnt_from_other_tables_wins_nothing_and_says_so(rows):
+    one, *_ = (r for r in rows if r.model == "fused")
+    better = replace(one, model="fused-transfer", test=one.test | {"mae": one.test["mae"] / 2})
+    records = comparison([*rows, better])
+    of = [r for r in records if r["dataset"] == one.dataset]
+    assert next(r for r in of if r["model"] == "fused-transfer")["winner"] == ""
+    assert [r["model"] for r in of if r["winner"]] == [r["model"] for r in comparison(rows) if r["winner"] and r["dataset"] == one.dataset]
+    assert "learnt from the other tables too" in verdict(records, "fused-transfer", "none").splitlines()[0]
+    assert "other tables" not in verdict(records, "fused", "none")
 
 
 def test_ties_have_a_legend(rows, known):

@@ -1,5 +1,6 @@
 """Ways to decide pay for what they know, and know nothing that they have not paid for."""
 import dataclasses
+import json
 import math
 
 import numpy as np
@@ -185,3 +186,43 @@ def test_another_search_in_the_folder_is_refused_and_so_is_cecv_without_compound
     with pytest.raises(InputError, match="no compound has 3 to 7 elements"): search_design(two, tmp_path / "b", Search("cecv"))
     with pytest.raises(InputError, match="trained to its end"): best_of([])
     with pytest.raises(InputError, match="holds no search"): read_tried(tmp_path / "none")
+
+
+GOOD = {"design": "l-64", "role": "drawn", "early_error": 0.2, "early": None, "decision": "trained to the end", "val_mae": 0.1, "test_mae": 0.2}
+
+
+@pytest.mark.parametrize("line, why", [([1], "a line is none of a search"), ({"key": 5, "tried": GOOD}, "a line is none of a search"),
+                                       ({"key": {}, "tried": {"design": "l-64"}}, "missing 4 required"),
+                                       ({"key": {}, "tried": GOOD | {"design": "nonsense"}}, "names no design"),
+                                       ({"key": {}, "tried": GOOD | {"val_mae": "0.1"}}, "val_mae = '0.1' is no number"),
+                                       ({"key": {}, "tried": GOOD | {"early_error": True}}, "early_error = True is no number")])
+def test_a_search_that_was_tampered_with_is_refused(line, why, tmp_path):
+    (tmp_path / own.FILE).write_text(json.dumps(line) + "\n")
+    with pytest.raises(InputError, match=why): own.told(tmp_path)
+
+
+def test_a_search_is_told_with_its_unit_and_with_what_is_left(tmp_path):
+    "Lines of earlier versions, without unit and number, are told as well; two searches in one file are not."
+    write = lambda *lines: (tmp_path / own.FILE).write_text("".join(json.dumps(x) + "\n" for x in lines))
+    line = {"key": {}, "tried": GOOD, "unit": "eV", "of": 12}
+    write(line)
+    assert own.told(tmp_path)[2:] == ["11 of 12 were not tried: the same command goes on", "the only one that was trained to its end: l-64",
+                                      "validation MAE 0.1 eV, on rows that chose it", "test MAE 0.2 eV, on rows that chose nothing"]
+    write({"key": {}, "tried": GOOD}, {"key": {}, "tried": GOOD | {"design": "s-64", "val_mae": 0.05}})
+    assert own.told(tmp_path)[3:] == ["best of 2 that were trained to their end: s-64", "validation MAE 0.05, on rows that chose it",
+                                      "test MAE 0.2, on rows that chose nothing"]
+    write({"key": {}, "tried": GOOD | {"val_mae": None, "test_mae": None, "decision": "not in the best third"}})
+    assert own.told(tmp_path)[-1].startswith("no design was trained to its end")
+    write(line, line | {"key": {"seed": 1}})
+    with pytest.raises(InputError, match="holds two searches"): own.told(tmp_path)
+
+
+@pytest.mark.parametrize("who", ["l-64", "c-64-k1u3", "lagac-64-k3u3"])
+def test_a_reference_that_lost_its_training_stops_no_replay(who):
+    "Its cost is that of a mean training; the paper's way has no answer then."
+    runs = made_up_runs(NAMES, "a", [0], lambda h, rng: 1 + h)
+    lost = next(r for r in runs if r["design"] == who)
+    lost |= {"test_mae": None, "val_mae": None, "val": [], "failed": "lost", "seconds": {"signals": 1.0, "look_untrained": 1.0}}
+    found = replay(tables(runs, "a"), 4)
+    assert all(np.isfinite(r).all() for r in found.regret.values())
+    if who.startswith("lagac"): assert (found.regret[PAPER] == 1).all()
