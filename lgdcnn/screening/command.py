@@ -8,6 +8,7 @@ __all__ = ['AIMS', 'read_source', 'read_sizes', 'progress_bar', 'read_question',
 
 # %% ../../nbs/17_screening/10_command.ipynb #2cde04d8
 import functools
+import io
 import json
 import os
 import time
@@ -40,6 +41,8 @@ def read_source(pattern: str | None, sites: tuple[str, ...], steps: str, element
         pairs = [s.partition("=")[::2] for s in sites]
         if bad := [name for name, listed in pairs if not listed]:
             raise InputError(f"--site {bad[0]}: write it like A=Ca,Sr,Ba")
+        if len(pairs) > len({name for name, _ in pairs}):
+            raise InputError("--site names a site twice: give all its elements at once, like A=Ca,Sr,Ba")
         return Template.of(pattern, {name: element_list(listed) for name, listed in pairs}, steps)
     if elements:
         return Enumeration(element_list(elements), read_sizes(sizes), largest, atoms, element_list(always) if always else ())
@@ -50,6 +53,7 @@ def read_sizes(text: str) -> tuple[int, ...]:
     "Read numbers of elements, like '2-4' or '2,3'."
     try:
         ends = [list(map(int, part.split("-"))) for part in text.split(",")]
+        if any(len(part) > 2 or part[0] > part[-1] for part in ends): raise ValueError
         return tuple(sorted({k for part in ends for k in range(part[0], part[-1] + 1)}))
     except ValueError: raise InputError(f"--sizes {quoted(text)} cannot be read: write it like 2-4 or 2,3") from None
 
@@ -79,7 +83,8 @@ def read_question(without: str | None, neutral: bool, known: tuple[Path, ...], m
     from lgdcnn.screening.models import read_named
     from lgdcnn.screening.parts import ScreenQuestion, sum_of
     if not 0 < coverage < 1: raise InputError(f"--coverage {coverage} is not possible: it must lie between 0 and 1")
-    if rows < 1 or keep <= 0: raise InputError("--rows and --keep must be positive")
+    if not (0 < keep < 1 or keep >= 1 and keep == keep // 1):
+        raise InputError(f"--keep {keep:g} is not possible: it must be a share between 0 and 1, or a whole number")
     aims = tuple(read_aim(kind, text) for kind in AIMS for text in rest.pop(kind))
     return ScreenQuestion(read_source(**rest), tuple(map(read_named, models)), aims, tuple(map(read_named, first)), keep,
                     element_list(without) if without else (), neutral, tuple((str(k), sum_of(k)) for k in known),
@@ -90,6 +95,7 @@ def read_parts_range(text: str | None) -> range | None:
     if not text: return None
     try:
         first, end = map(int, text.split(":"))
+        if not 0 <= first < end: raise ValueError
         return range(first, end)
     except ValueError: raise InputError(f"--parts {quoted(text)} cannot be read: write it like 0:100") from None
 
@@ -117,20 +123,23 @@ def read_engine(question: "ScreenQuestion", workers: int | None, scheduler: str 
 # %% ../../nbs/17_screening/10_command.ipynb #d5030a14
 def write_report(question: "ScreenQuestion", folder: Path, outcome: "ScreenOutcome", top: int) -> None:
     "Write summary, short list and picture, and say where they are."
+    from lgdcnn.screening.parts import storing
     from lgdcnn.screening.report import in_words, plot_screening, short_list, summary
+    save = lambda name, content: storing(folder, lambda: write_atomic(folder / name, content))
     click.echo(in_words(question, outcome))
-    write_atomic(folder / "summary.json", json.dumps(summary(question, outcome), indent=1) + "\n")
+    save("summary.json", json.dumps(summary(question, outcome), indent=1) + "\n")
     if not question.aims: return click.echo(f"no aim was given, so nothing is ranked; the predictions are in {folder}")
     table = short_list(question, folder, outcome, top)
-    write_atomic(folder / "top.csv", table.to_csv(index=False, float_format="%.6g"))
+    save("top.csv", table.to_csv(index=False, float_format="%.6g"))
     if not len(table): return click.echo("nothing is left to be ranked: ask for less, or leave less out")
     from matplotlib import pyplot as plt
 
     from lgdcnn.plots.style import set_style
     set_style()
     figure = plot_screening(question, folder, outcome, table).figure
-    figure.savefig(folder / "top.png")
+    figure.savefig(picture := io.BytesIO(), format="png")
     plt.close(figure)
+    save("top.png", picture.getvalue())
     click.echo(table.head(10).to_string(index=False, float_format=lambda v: f"{v:.4g}"))
     click.echo(f"the short list is {folder / 'top.csv'}, the picture {folder / 'top.png'}")
 
@@ -147,7 +156,7 @@ _SOURCE = [
     click.option("--elements", help="All compositions of these elements: symbols, families, -X takes out."),
     click.option("--sizes", default="2-3", show_default=True, help="How many of them stand in a formula."),
     click.option("--largest", default=4, show_default=True, help="Largest amount of an element."),
-    click.option("--atoms", type=int, help="Atoms of a formula at most."),
+    click.option("--atoms", type=click.IntRange(1), help="Atoms of a formula at most."),
     click.option("--with", "always", metavar="ELEMENTS", help="Elements that every formula holds."),
     click.option("--csv", type=click.Path(path_type=Path), help="Candidates from a table (- is standard input)."),
     click.option("--formula", help="Its column of formulas.  ['formula', or the only one named like it]")]
@@ -165,8 +174,9 @@ _MODELS = [
     *(click.option(f"--{kind}", kind, multiple=True, metavar=m, help=text) for kind, (m, text) in AIMS.items()),
     click.option("--coverage", default=0.9, show_default=True, help="Of the intervals.")]
 _WORK = [
-    click.option("--top", default=100, show_default=True, help="Length of the short list."),
-    click.option("--rows", default=65_536, show_default=True, help="Candidates of a part; decides about memory."),
+    click.option("--top", type=click.IntRange(1), default=100, show_default=True, help="Length of the short list."),
+    click.option("--rows", type=click.IntRange(1, 4_194_304), default=65_536, show_default=True,
+                 help="Candidates of a part; decides about memory."),
     click.option("--workers", type=int, help="Processes, one thread each.  [one for each core, if there is work for them]"),
     click.option("--scheduler", metavar="ADDRESS", help="Of a Dask cluster that does the work (extra: cluster)."),
     click.option("--parts", "only", metavar="A:B", help="Make only parts A to B - 1 of the first pass, as array jobs do."),

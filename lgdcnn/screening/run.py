@@ -45,11 +45,15 @@ class Task(NamedTuple):
         text = "\n".join(self.formulas or ()).encode() + (b"" if self.numbers is None else self.numbers.tobytes())
         return hashlib.sha256(question.digest.encode() + text + repr(self[:4]).encode()).hexdigest()[:16]
 
-def first_tasks(question: ScreenQuestion) -> Iterator[Task]:
+def first_tasks(question: ScreenQuestion,
+                only: range | None = None,  # parts; by default all
+               ) -> Iterator[Task]:
     "List the parts of the first pass; reads a table as it goes."
     source, rows = question.source, question.rows
     if not isinstance(source, Table):
-        for k, start in enumerate(range(0, source.size, rows)): yield Task(1, k, start, min(start + rows, source.size))
+        n = -(-source.size // rows)  # may be a billion: none is looked at that is not asked for
+        for k in range(n) if only is None else range(max(0, only.start), min(n, only.stop)):
+            yield Task(1, k, k * rows, min((k + 1) * rows, source.size))
         return
     from lgdcnn.data.reading import TableReader, source_of
     from lgdcnn.data.tables import column, formula_column
@@ -57,7 +61,7 @@ def first_tasks(question: ScreenQuestion) -> Iterator[Task]:
     for k, part in enumerate(reader.parts(rows)):
         name = formula_column(part.columns, source.formula)[0]
         formulas = tuple(column(part, name, "formula column", "--formula"))
-        yield Task(1, k, start, start + len(part), None, formulas)
+        if only is None or k in only: yield Task(1, k, start, start + len(part), None, formulas)
         start += len(part)
 
 def second_tasks(question: ScreenQuestion, chosen: dict[str, np.ndarray]) -> Iterator[Task]:
@@ -91,13 +95,14 @@ def known_hashes(known: tuple[tuple[str, str], ...],  # paths of tables, and the
                 ) -> np.ndarray:  # sorted
     "Read tables of known compounds; raises `InputError` for one that is not what it was."
     from lgdcnn.data.reading import TableReader
-    from lgdcnn.data.tables import formula_column
+    from lgdcnn.data.tables import column, formula_column
     found = [np.zeros(0, np.uint64)]
     for path, sha256 in known:
         if sum_of(path) != sha256:
             raise InputError(f"{quoted(path)} has changed since the screening began: name another folder, or bring it back")
         for part in TableReader(path).parts(50_000):
-            found.append(composition_hashes(featurize(part[formula_column(part.columns)[0]].tolist())))
+            formulas = column(part, formula_column(part.columns)[0], "formula column", "--known")
+            found.append(composition_hashes(featurize(list(formulas))))
     return np.sort(np.concatenate(found))
 
 # %% ../../nbs/17_screening/08_run.ipynb #2ce451f8
@@ -214,7 +219,7 @@ def screen(question: ScreenQuestion, folder: str | Path,
     if question.first and not question.aims: raise InputError("a first pass needs an aim: it sends on what is best")
     for names in question.passes: Answers(names, question.coverage, question.aims).check()
     folder, outcome = open_folder(folder, question), ScreenOutcome((), [], {}, only is None)
-    tasks = (t for t in first_tasks(question) if only is None or t.k in only)
+    tasks = first_tasks(question, only)
     for stage in range(1, 1 + (1 if only is not None else len(question.passes))):
         if stage == 2: tasks = second_tasks(question, choose_best(question, folder, outcome))
         with progress(stage) if progress else nullcontext(lambda done: None) as tell:

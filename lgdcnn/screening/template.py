@@ -47,13 +47,18 @@ def read_pattern(text: str,  # like "A1-xA'xBO3"
     return sites
 
 # %% ../../nbs/17_screening/03_template.ipynb #4a190b07
+_MOST_STEPS = 1000
+
 def read_steps(text: str,  # "0.25,0.5" or "0:0.5:0.1"
               ) -> tuple[Fraction, ...]:
     "Read the steps of x exactly; raises `InputError` for what is no number."
     try:
         if ":" not in text: return tuple(dict.fromkeys(Fraction(t.strip()) for t in text.split(",")))
         first, last, step = map(Fraction, text.split(":"))
-        return tuple(first + k * step for k in range(int((last - first) / step) + 1))
+        if (n := 1 + math.floor((last - first) / step)) < 1: raise ValueError
+        if n > _MOST_STEPS: raise InputError(f"the steps {quoted(text)} are {n:,}: {_MOST_STEPS:,} at most")
+        return tuple(first + k * step for k in range(n))
+    except InputError: raise
     except (ValueError, ZeroDivisionError):
         raise InputError(f"cannot read the steps {quoted(text)}: give numbers like 0.25,0.5, or first:last:step") from None
 
@@ -66,6 +71,7 @@ def whole_amounts(amounts: Sequence[Fraction],  # none of them negative
 
 # %% ../../nbs/17_screening/03_template.ipynb #93296018
 _MOST_SITES = 7  # 5,040 permutations
+_MOST_AMOUNT = 1_000_000
 
 def twins(amounts: Sequence[tuple[int, ...]],  # of each step
          ) -> list[tuple[int, int, tuple[int, ...]]]:  # step, other step, for each site the site that its element comes from
@@ -114,6 +120,9 @@ class Template:
             if min(values) < 0 or not any(values):
                 raise InputError(f"at x = {float(x):g} an amount of {quoted(self.pattern)} is {float(min(values)):g}")
             found.append(whole_amounts(values))
+            if max(found[-1]) > _MOST_AMOUNT:
+                raise InputError(f"at x = {float(x):g} {quoted(self.pattern)} has amounts up to {max(found[-1]):,}: "
+                                 f"{_MOST_AMOUNT:,} at most")
         return tuple(found)
 
     @cached_property

@@ -21,8 +21,8 @@ from lgdcnn.cli import main
 from lgdcnn.cluster.engines import in_turn
 from lgdcnn.composition import featurize
 from lgdcnn.config import InputError
+from lgdcnn.screening import command, run
 from lgdcnn.screening import parts as files
-from lgdcnn.screening import run
 from lgdcnn.screening.aims import best, read_aim
 from lgdcnn.screening.filters import composition_hashes, unknown, without
 from lgdcnn.screening.groups import element_list
@@ -237,13 +237,55 @@ REFUSED = [
     (["--max", "colour"], "no model answers for it"), (["--above", "gap"], "like gap=2"), (["--csv", "t.csv"], "one of the three"),
     (["--coverage", "2"], "between 0 and 1"), (["--known", "gone.csv"], "cannot read"), (["--scheduler", "tcp://127.0.0.1:1", "--workers", "2"], "leave --workers out"),
     (["--parts", "x"], "write it like 0:100"), (["--model", "gone.lgdcnn"], "no model file"), (["--model", "gap=debye_temperature"], "two models"),
-    (["--workers", "0"], "at least 1"), (["--site", "C=Ca"], "no site C")]
+    (["--workers", "0"], "at least 1"), (["--site", "C=Ca"], "no site C"), (["--site", "A=Rb"], "names a site twice"),
+    (["--top", "0"], "not in the range"), (["--rows", "0"], "not in the range"), (["--rows", "9000000000"], "not in the range"),
+    (["--keep", "nan"], "share between 0 and 1"), (["--keep", "inf"], "share between 0 and 1"), (["--keep", "1.5"], "or a whole number"),
+    (["--parts", "5:2"], "write it like 0:100"), (["--parts=-1:2"], "write it like 0:100"), (["--x", "1:0:0.1"], "cannot read the steps"),
+    (["--x", "0:1:1e-9"], "are 1,000,000,001: 1,000 at most"), (["--x", "0.000000001"], "has amounts up to"), (["--atoms", "0"], "not in the range"),
+    (["--above", "gap=nan"], "a threshold, like gap=2")]
 
 
 @pytest.mark.parametrize("more, said", REFUSED)
 def test_what_cannot_be_meant_is_one_line(more, said, tmp_path):
-    told = CliRunner().invoke(main, ["screen", str(tmp_path / "s"), *ASK, *more])
+    once = more[0] in ("--x", "--rows")  # instead of what is asked
+    ask = [w for k, w in enumerate(ASK) if not (once and more[0] in ASK[max(0, k - 1):k + 1])]
+    told = CliRunner().invoke(main, ["screen", str(tmp_path / "s"), *ask, *more])
     assert told.exit_code == 2 and told.stdout == "" and said in told.stderr and len(told.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("sizes", ["5-2", "2-3-4", "", "a"])
+def test_sizes_that_cannot_be_meant(sizes, tmp_path):
+    told = CliRunner().invoke(main, ["screen", str(tmp_path / "s"), "--elements", "Na,Cl,O", "--sizes", sizes, "--model", "band_gap_mp"])
+    assert told.exit_code == 2 and "write it like 2-4" in told.stderr and len(told.stderr.splitlines()) == 1
+
+
+def test_a_list_of_known_compounds_without_formulas(quick, tmp_path):
+    (path := tmp_path / "known.csv").write_text("x\n1\n")
+    with pytest.raises(InputError, match="no formula column"): screen(pool(60, known=((str(path), files.sum_of(path)),)), tmp_path / "s")
+
+
+@pytest.mark.parametrize("text", ["[1]", "3", "", "{}", "null"])
+def test_what_says_of_itself_that_it_is_a_screening_and_is_none(text, quick, tmp_path):
+    (tmp_path / "screen.json").write_text(text)
+    with pytest.raises(InputError, match="name another folder") as e: screen(pool(60), tmp_path)
+    assert "\n" not in str(e.value)
+
+
+def test_a_part_of_a_space_without_end_is_found_at_once():
+    "Nobody goes through the parts before it, nor through those behind."
+    question = ScreenQuestion(Enumeration(element_list("all"), (2, 3, 4, 5), 4), (Named("gap", "band_gap_mp"),), rows=50)
+    n = -(-question.source.size // 50)
+    assert n > 10 ** 9
+    assert [t[:4] for t in run.first_tasks(question, range(n - 1, n + 9))] == [(1, n - 1, 50 * (n - 1), question.source.size)]
+    assert [t.k for t in run.first_tasks(question, range(7, 9))] == [7, 8]
+
+
+def test_a_disk_that_is_full_when_the_report_is_written(quick, tmp_path, monkeypatch):
+    question = pool(60)
+    outcome = screen(question, tmp_path)
+    def full(path, content): raise OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr(command, "write_atomic", full)
+    with pytest.raises(InputError, match="No space left.*what is finished is kept"): command.write_report(question, tmp_path, outcome, 5)
 
 
 def test_another_version_in_the_folder(quick, tmp_path):
