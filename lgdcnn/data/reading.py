@@ -286,8 +286,10 @@ def decimal_sign(cells: list,  # of one column
                  ) -> str:  # "." or ","
     "Find the decimal sign of a column; raises `InputError` if it could be either."
     found = [m for c in cells if isinstance(c, str) and "," in c and (m := _COMMA.fullmatch(c))]
-    if separator in (None, ",") or not found or any(isinstance(c, str) and "." in c for c in cells): return "."
-    if any(len(m[2]) != 3 or m[1] in ("", "0") or len(m[1]) > 3 for m in found): return ","
+    points = sum(isinstance(c, str) and "." in c and any(map(str.isdigit, c)) for c in cells)
+    clear = any(len(m[2]) != 3 or m[1] in ("", "0") or len(m[1]) > 3 for m in found)
+    if separator in (None, ",") or not found or points and not (clear and len(found) > points): return "."
+    if clear: return ","  # a few points among commas are slips, which `with_points` names
     raise InputError(f"{quoted(found[0][0], 40)} could be decimal, or thousands: say --decimal , or --decimal .")
 
 def with_points(cells: list, decimal: str) -> list:

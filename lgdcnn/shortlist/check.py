@@ -34,17 +34,22 @@ def unreadable(formulas: Iterable[str]) -> dict[int, str]:  # row to what is wro
 
 # %% ../../nbs/15_shortlist/01_check.ipynb #00874fc9
 _WITH_UNIT = re.compile(r"\s*[-+]?\d[\d.,]*([eE][-+]?\d+)?\s*[^\W\d_][\w/^%·°-]*\s*")  # like 3.2 eV
+_WITH_COMMA = re.compile(r"\s*[-+]?\d+,\d+\s*")
 
 def _numbers(cells: pd.Series, name: str, separator: str | None, decimal: str | None) -> tuple[np.ndarray, dict[int, str]]:
     "Read a column; the second is what is wrong, by row."
     text = [None if isinstance(v, str) and v.strip() in MISSING_WORDS else v for v in cells.tolist()]
     bad = {}
-    try: text = with_points(text, decimal or decimal_sign(text, separator))
-    except RowError as e: bad = {row: said for row, said in e.faults}
+    sign = decimal or decimal_sign(text, separator)
+    try: text = with_points(text, sign)
+    except RowError as e:
+        bad = dict(e.faults)
+        text = with_points([None if i in bad else v for i, v in enumerate(text)], sign)
     values = np.array([np.nan if i in bad else as_number(v) for i, v in enumerate(text)])
     for i in np.flatnonzero(~np.isfinite(values)).tolist():
         what = "is missing" if is_missing(text[i]) else f"is {quoted(cells.iloc[i], 40)}, not a finite number"
         if _WITH_UNIT.fullmatch(str(text[i])): what += " (write numbers alone: the unit goes to --unit)"
+        elif _WITH_COMMA.fullmatch(str(text[i])): what += " (if that is a decimal comma, say --decimal ,)"
         bad.setdefault(i, f"{name} {what}")
     return values, bad
 

@@ -197,3 +197,27 @@ def test_command_refuses(saved, arguments, message):
 def test_parts_of_a_data_set(embedded):
     parts = [read_formulas(embedded.name, p) for p in ("train", "val", "test")]
     assert sorted(f for p in parts for f in p) == sorted(read_formulas(embedded.name, "all"))
+
+
+def test_a_network_that_the_benchmark_has_kept_is_measured_and_none_is_trained(tmp_path, monkeypatch):
+    "What is missing is named with its command; a network of another configuration is refused; what is stored stays."
+    from types import SimpleNamespace
+
+    from lgdcnn.config import ModelConfig
+    from lgdcnn.networks.models import build_model
+    from lgdcnn.networks.saved import save_network
+    from lgdcnn.studies import cecv_of_networks as study
+    config = ModelConfig("narrow", ("dcnn",), d_model=16, conv_width=16, n_units=1)
+    plan = study.ComparisonPlan("exp_formation_enthalpy", (config,), (0, 1), epochs=None, element="O", look_at="test", kept=str(tmp_path))
+    key, said = plan.key(config, 0), []
+    made = dict.fromkeys(("device", "threads", "precision", "version", "source", "commit", "torch", "numpy", "finished"), "there")
+    row = SimpleNamespace(model_digest=key["model_digest"], protocol_digest=key["protocol_digest"], test={"mae": 0.25}, unit="eV/atom", epochs=60, **made)
+    path = lambda cell: tmp_path / f"{cell.model}.{cell.protocol}.seed{cell.seed}.npz"
+    monkeypatch.setattr(study, "ResultStore", lambda folder: SimpleNamespace(network_path=path, read=lambda cell: row))
+    save_network(tmp_path / "narrow.fast.seed0.npz", build_model(config), {})
+    table = study.run_comparison(plan, tmp_path, said.append)
+    assert set(table.seed) == {0} and set(table.layer) == {"output", "dcnn-branch"} and set(table.test_mae) == {0.25} and set(table.device) == {"there"}
+    assert "lgdcnn benchmark run --cell exp_formation_enthalpy/narrow.fast.fold0.seed1 --in-parts --keep-models" in said[-1]
+    save_network(tmp_path / "narrow.fast.seed1.npz", build_model(config), {})
+    row.model_digest = "another"
+    assert len(study.run_comparison(plan, tmp_path, said.append)) == len(table) and "another network or protocol" in said[-1]

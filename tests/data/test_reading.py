@@ -445,3 +445,15 @@ def test_every_bad_row_is_named_and_counted_once(model, tmp_path, chunk):
     assert (code, out) == (2, "") and rows == list(range(1, 41, 2)) and err.rstrip().endswith("and 10 more")
     code, _, err = run("predict", model, "NaCl", "Xx1O", "Yy2")
     assert code == 2 and err.count("Yy2") == 1
+
+
+def test_one_point_among_decimal_commas_is_a_slip_that_is_named(tmp_path):
+    "It did not turn every other number of the column into a fault."
+    from lgdcnn.shortlist.check import check_table, in_words
+    path = tmp_path / "mine.csv"
+    path.write_text("formula;y\n" + "".join(f"Na{k}Cl;-{k},{k}\n" for k in range(1, 30)) + "KCl;-2.26\n")
+    errors = check_table(path, ("y",)).of_level("error")
+    assert errors["line"].tolist() == [31] and "'-2.26' has a point, and the decimal sign is a comma" in errors["problem"].iloc[0]
+    path.write_text("formula;y\nNaCl;1,5\nKCl;1.5\nLiF;2.5\n")
+    said = "\n".join(in_words(check_table(path, ("y",))))
+    assert "y is '1,5', not a finite number (if that is a decimal comma, say --decimal ,)" in said
