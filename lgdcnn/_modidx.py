@@ -948,6 +948,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'lgdcnn.data.reading._check_header': ('02_data/reading.html#_check_header', 'lgdcnn/data/reading.py'),
                                      'lgdcnn.data.reading._csv_parts': ('02_data/reading.html#_csv_parts', 'lgdcnn/data/reading.py'),
                                      'lgdcnn.data.reading._frame': ('02_data/reading.html#_frame', 'lgdcnn/data/reading.py'),
+                                     'lgdcnn.data.reading._has_point': ('02_data/reading.html#_has_point', 'lgdcnn/data/reading.py'),
                                      'lgdcnn.data.reading._lines': ('02_data/reading.html#_lines', 'lgdcnn/data/reading.py'),
                                      'lgdcnn.data.reading._parquet_parts': ( '02_data/reading.html#_parquet_parts',
                                                                              'lgdcnn/data/reading.py'),

@@ -270,8 +270,7 @@ class TableReader:
         import pandas as pd
         parts, lines, size = [], [], 0
         for part in self.parts():
-            parts.append(part)
-            lines.append(self.lines)
+            parts.append(part); lines.append(self.lines)
             size += self.size
             if size <= _MOST_TEXT: continue
             raise InputError(f"{quoted(self.name)} holds more than {_MOST_TEXT:,} characters: keep the needed columns")
@@ -281,12 +280,14 @@ class TableReader:
 # %% ../../nbs/02_data/05_reading.ipynb #fb5b14a1
 _COMMA = re.compile(r"\s*[-+]?(\d*),(\d+)(?:[eE][-+]?\d+)?\s*", re.ASCII)
 
+def _has_point(cell: object) -> bool: return isinstance(cell, str) and "." in cell and bool(re.search(r"\d", cell))
+
 def decimal_sign(cells: list,  # of one column
                  separator: str | None,  # between the cells of the file
                  ) -> str:  # "." or ","
     "Find the decimal sign of a column; raises `InputError` if it could be either."
     found = [m for c in cells if isinstance(c, str) and "," in c and (m := _COMMA.fullmatch(c))]
-    points = sum(isinstance(c, str) and "." in c and any(map(str.isdigit, c)) for c in cells)
+    points = sum(map(_has_point, cells))
     clear = any(len(m[2]) != 3 or m[1] in ("", "0") or len(m[1]) > 3 for m in found)
     if separator in (None, ",") or not found or points and not (clear and len(found) > points): return "."
     if clear: return ","  # a few points among commas are slips, which `with_points` names
@@ -295,8 +296,6 @@ def decimal_sign(cells: list,  # of one column
 def with_points(cells: list, decimal: str) -> list:
     "Write decimal commas as points; raises `RowError` for cells that have a point already."
     if decimal == ".": return cells
-    text = [c if isinstance(c, str) else "" for c in cells]
-    said = lambda c: f"{quoted(c, 40)} has a point, and the decimal sign is a comma"
-    bad = [(i, said(c)) for i, c in enumerate(text) if "." in c and re.search(r"\d", c)]
+    bad = [(i, f"{quoted(c, 40)} has a point, and the decimal sign is a comma") for i, c in enumerate(cells) if _has_point(c)]
     if bad: raise RowError(bad, "mend them, or say --decimal .")
     return [c.replace(",", ".") if isinstance(c, str) else c for c in cells]

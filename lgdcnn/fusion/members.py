@@ -65,7 +65,10 @@ class Member(Config):
                 raise InputError(f"start = {self.start!r} is not possible: {PRETRAINED!r} is")
             if self.start and self.width is not None:
                 raise InputError(f"width = {self.width!r} is not possible: the pretrained network has its own")
-            self.configs()
+            if self.start and self.model != "l-g-dcnn":
+                raise InputError(f"{self.model} cannot start from the pretrained network, which is an l-g-dcnn")
+            if self.start: choose(self.protocol, PROTOCOLS, "protocol")  # the file is read when it is needed
+            else: self.configs()
         elif self.start is not None: raise InputError(f"start = {self.start!r} is of networks: leave it out for trees")
 
     @property
