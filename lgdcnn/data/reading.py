@@ -287,8 +287,7 @@ def decimal_sign(cells: list,  # of one column
                  ) -> str:  # "." or ","
     "Find the decimal sign of a column; raises `InputError` if it could be either."
     found = [m for c in cells if isinstance(c, str) and "," in c and (m := _COMMA.fullmatch(c))]
-    points = sum(map(_has_point, cells))
-    clear = any(len(m[2]) != 3 or m[1] in ("", "0") or len(m[1]) > 3 for m in found)
+    clear, points = any(len(m[2]) != 3 or m[1] in ("", "0") or len(m[1]) > 3 for m in found), sum(map(_has_point, cells))
     if separator in (None, ",") or not found or points and not (clear and len(found) > points): return "."
     if clear: return ","  # a few points among commas are slips, which `with_points` names
     raise InputError(f"{quoted(found[0][0], 40)} could be decimal, or thousands: say --decimal , or --decimal .")
@@ -296,6 +295,6 @@ def decimal_sign(cells: list,  # of one column
 def with_points(cells: list, decimal: str) -> list:
     "Write decimal commas as points; raises `RowError` for cells that have a point already."
     if decimal == ".": return cells
-    bad = [(i, f"{quoted(c, 40)} has a point, and the decimal sign is a comma") for i, c in enumerate(cells) if _has_point(c)]
+    bad = [(i, f"{quoted(c)} has a point, and the decimal sign is a comma") for i, c in enumerate(cells) if _has_point(c)]
     if bad: raise RowError(bad, "mend them, or say --decimal .")
     return [c.replace(",", ".") if isinstance(c, str) else c for c in cells]
