@@ -74,6 +74,13 @@ def test_a_broken_link_is_found(tools, tmp_path):
         <a href="https://doi.org/10.1021/acs.jctc.4c00187">elsewhere, on request</a><script src="https://cdn.example/x.js"></script>''')
     wrong = tools["links"].check(tmp_path)
     assert [re.sub(r":.*", "", w.removeprefix("a.html: ")) for w in wrong] == ["b.html#there", "c.html", "https"]
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "index.html").write_text("<p id='a' name='b&amp;c'>")
+    (tmp_path / "a.html").write_text("""<A title='x > y' HREF='sub/'>a folder</A> <a
+        href="sub/#b%26c">a name</a> <img alt="a > b" src="gone.png"> <a href="sub/index.html?q=1#d">no place</a>
+        <script>const a = document.createElement("script"); a.src = "elsewhere.js"</script>""")
+    wrong = [w.removeprefix("a.html: ") for w in tools["links"].check(tmp_path)]
+    assert wrong == ["sub/index.html?q=1#d: the page has no such place", "gone.png: there is no such file", "a script loads from elsewhere"]
 
 
 def test_links_of_notebooks_lead_to_pages(tools):
