@@ -243,6 +243,14 @@ def test_committed_rows_are_valid_and_small():
     assert size < 40e6
 
 
+def test_rows_of_pretrained_models_rest_on_the_files_that_are_here():
+    "Another network in the package, or beside the results, asks for these rows anew."
+    from lgdcnn.benchmark.plan import TRANSFER
+    from lgdcnn.properties.transfer import start_of
+    rows = [r for r in committed().rows() if r.model in TRANSFER]
+    assert rows and not [r.cell.id for r in rows if r.model_digest != start_of(r.dataset)[1]]
+
+
 @pytest.mark.data
 def test_committed_errors_follow_from_committed_predictions():
     from lgdcnn.benchmark.worker import loader
