@@ -44,14 +44,14 @@ class _Nobodys:
 
 def do_cell(how: How,
             name: str,  # of a cell
-           ) -> dict:  # "done": names of cells; "failed": reason or ""; "passed": reasons
+           ) -> dict:  # "failed": reason or ""; "passed": reasons why it was not run
     "Run a cell in this process and store it; what was put aside by a worker that died is gone on with."
     shrink(how.rehearse)
     machine = Machine.choose(how.device, how.precision, how.threads)
     outcome = fill([Cell.from_id(name)], ResultStore(how.results), _load(how.pack), machine, keep=how.keep, in_parts=True,
                    claims=_Nobodys(), networks=how.networks)
     failed = "; ".join(why for _, why in outcome.failed) or outcome.stopped
-    return {"done": [r.cell.id for r in outcome.done], "failed": failed, "passed": list(outcome.passed)}
+    return {"failed": failed, "passed": list(outcome.passed)}
 
 # %% ../../nbs/16_cluster/02_cells.ipynb #53926234
 def claimed(store: ResultStore, claims: Claims, cells: list[Cell],
@@ -73,8 +73,9 @@ def run_by(engine: Engine,
     undone = [c for c in plan if not store.has(c)]
     try:
         for name, told in engine(functools.partial(do_cell, how), claimed(store, claims, undone, held)):
-            claims.release(held.pop(name))
-            report.done += told["done"]
+            cell = held.pop(name)
+            claims.release(cell)
+            if store.has(cell): report.done.append(name)
             if told["failed"]: report.failed[name] = told["failed"]
             note(f"{name}: " + (f"failed, {told['failed']}" if told["failed"] else ", ".join(told["passed"]) or "done") +
                  f"; {len(report.done)} of {len(undone)}")

@@ -77,6 +77,15 @@ def test_an_engine_that_fails_gives_its_claims_back(alone, tmp_path):
     assert report.why == "the scheduler has gone" and report.code == 1 and report.left == 6 and Claims(tmp_path).held() == []
 
 
+def test_a_cell_whose_worker_died_after_its_last_file_is_done(alone, tmp_path):
+    "The scheduler sends it again, and the second finds it there: it was done in this run all the same."
+    how, _, wanted = alone
+    twice = lambda work, tasks: ((t, [work(t), work(t)][1]) for t in tasks)
+    report = run_by(twice, CELLS[:2], how(str(tmp_path)))
+    assert report.done == [c.id for c in CELLS[:2]] and report.code == report.left == 0 and not report.failed
+    assert scores(tmp_path) == {n: wanted[n] for n in report.done}
+
+
 # one cluster of two worker processes for all of it
 
 @pytest.fixture(scope="module")
