@@ -5,8 +5,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "docs"), str(ROOT)]
 
+import mathml  # noqa: E402
+import sidebar  # noqa: E402
 from docments import add_docments  # noqa: E402
-from mathml import register  # noqa: E402
 
 import lgdcnn  # noqa: E402
 
@@ -43,5 +44,6 @@ def skip_request_methods(app, what, name, obj, skip, options):
 
 def setup(app):
     app.connect("autodoc-skip-member", skip_request_methods)
-    register(app)
+    mathml.register(app)
+    sidebar.register(app)
     app.connect("autodoc-process-docstring", add_docments)

@@ -1011,6 +1011,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                'lgdcnn/design/analysis.py'),
                                         'lgdcnn.design.analysis.corrected': ( '13_design/analysis.html#corrected',
                                                                               'lgdcnn/design/analysis.py'),
+                                        'lgdcnn.design.analysis.drawn': ('13_design/analysis.html#drawn', 'lgdcnn/design/analysis.py'),
                                         'lgdcnn.design.analysis.holm': ('13_design/analysis.html#holm', 'lgdcnn/design/analysis.py'),
                                         'lgdcnn.design.analysis.in_words': ( '13_design/analysis.html#in_words',
                                                                              'lgdcnn/design/analysis.py'),

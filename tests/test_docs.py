@@ -2,6 +2,7 @@
 import functools
 import http.server
 import json
+import posixpath
 import re
 import subprocess
 import sys
@@ -114,6 +115,24 @@ def test_the_site_has_the_chapters_in_order(site, tools, root):
     assert "<h1>3.3 · " in page
     captions = re.findall(r'caption-text">(\d+) · ', (site / "index.html").read_text())
     assert captions == [str(k) for k in range(1, len(list((root / "nbs").glob("[01][0-9]_*/"))) + 1)]
+
+
+@pytest.mark.parametrize("page, leads", [("index.html", []), ("03_networks/03_layers.html", []), ("91_where_not.html", []),
+                                         ("tutorials/own_data.html", ["tutorials.html"]),
+                                         ("api/estimators.regressor.html", ["api.html"])])
+def test_the_side_bar_shows_where_a_page_is(site, page, leads):
+    "The tree is made once for all pages; each has all links, as seen from it, and its own place in them."
+    from bs4 import BeautifulSoup
+    bar = lambda name: BeautifulSoup((site / name).read_text(), "html.parser").select_one(".sidebar-tree")
+    tree, folder = bar(page), posixpath.dirname(page)
+    at = lambda a: page if a["href"] == "#" else posixpath.normpath(posixpath.join(folder, a["href"]))
+    links = tree.select("a.reference")
+    assert [at(a) for a in links] == [a["href"].replace("#", "index.html") for a in bar("index.html").select("a.reference")]
+    current = tree.select("li.current > a.current")
+    assert [at(a) for a in current] == leads + [page] * (page != "index.html")
+    assert [at(li.a) for li in tree.select("li.current-page")] == [page] * (page != "index.html")
+    opened = [at(box.parent.a) for box in tree.select("input[checked]")]
+    assert opened == leads, "the shelves above the page are open"
 
 
 def test_a_quotation_that_is_gone_stops_the_build(tools, root):

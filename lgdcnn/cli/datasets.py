@@ -66,7 +66,9 @@ def _n_elements(ds) -> int:
 @click.option("--format", "form", type=click.Choice(["text", "csv", "json"]), default="text", show_default=True)
 def list_(form: str) -> None:
     "List all data sets with rows, elements, unit, licence, and whether they are cached."
-    click.echo(render_records(_overview(), form))
+    records = _overview()
+    if form == "text": records = [r | {"unit": "none"} if r["unit"] == "1" else r for r in records]
+    click.echo(render_records(records, form))
 
 # %% ../../nbs/18_cli/03_datasets.ipynb #19e0d928
 @datasets.command("fetch")

@@ -106,5 +106,5 @@ def properties(form: str) -> None:
     from lgdcnn.properties.shipped import pretrained
     table = pretrained().properties()
     if form == "csv": return click.echo(table.to_csv(index=False), nl=False)
-    table = table.drop(columns=["quantity", "licence", "citation"])
+    table = table.drop(columns=["quantity", "licence", "citation"]).replace({"unit": {"1": "none"}})
     click.echo(table.to_string(index=False, float_format=lambda v: f"{v:.3g}"))
