@@ -41,8 +41,10 @@ app: install
 	@test -n '$(MODEL)' || { echo "say which model: make app MODEL=model.lgdcnn (lgdcnn train makes one)" >&2; exit 2; }
 	$(BIN)/lgdcnn app '$(MODEL)'
 
-# OpenMP threads that wait busily slow each other down where several processes share the cores.
-test quick: export OMP_WAIT_POLICY ?= PASSIVE
+# OpenMP threads that wait busily slow each other down where several processes share the cores, and hundreds of processes
+# import the package and the tests: they are compiled once, even where the shell says that nothing compiled is kept.
+test quick figures: export OMP_WAIT_POLICY ?= PASSIVE
+test quick figures docs: export PYTHONDONTWRITEBYTECODE :=
 
 # As many processes as cores, file by file, those that take long first: tests/conftest.py.
 PYTEST = $(BIN)/python -m pytest -n auto --dist loadscope --no-loadscope-reorder

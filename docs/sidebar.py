@@ -35,7 +35,7 @@ def at_page(html: str,  # what furo makes of the tree
     for step in branch:
         last = step == link
         html = re.sub(rf'<li class="(toctree-l\d)([^"]*)"><a class="reference internal" href="{re.escape(step)}">',
-                      rf'<li class="\1 current\2{" current-page" * last}"><a class="current reference internal" href="{"#" if last else step}">',
+                      rf'<li class="\1 current\2{" current-page" * last}"><a class="{"current " * last}reference internal" href="{"#" if last else step}">',
                       html, count=1)
         html = re.sub(rf'(href="{"#" if last else re.escape(step)}">[^\n]*?</a>)<input ', r'\1<input checked="" ', html, count=1)
     return re.sub(r'href="(?![#"]|[a-z]+:)', f'href="{up}', html)
