@@ -1,7 +1,7 @@
 """Make the tree of the side bar once.
 
-It holds the same links on all pages, and making it anew for each of them was two thirds of the time of a build. Only what differs is
-done for each page: where its links begin, and which of them is the page itself.
+It holds the same links on all pages, and making it anew for each of them was two thirds of the time of a build. Only what
+differs is done for each page: where its links begin, and which of them is the page itself.
 """
 import functools
 import re
@@ -13,8 +13,8 @@ ENTRY = re.compile(r'<li class="toctree-l(\d)[^"]*"><a class="reference internal
 
 @functools.lru_cache(maxsize=1)
 def tree(builder) -> str:  # HTML, its links as seen from the root
-    node = global_toctree_for_doc(builder.env, "index", builder, tags=builder.tags, collapse=False, titles_only=True, maxdepth=-1,
-                                  includehidden=True)
+    node = global_toctree_for_doc(builder.env, "index", builder, tags=builder.tags, collapse=False, titles_only=True,
+                                  maxdepth=-1, includehidden=True)
     return builder.render_partial(node)["fragment"]
 
 
@@ -27,17 +27,22 @@ def branches(html: str) -> dict[str, list[str]]:  # link of a page to the links 
     return found
 
 
+def marked(html: str, link: str, is_page: bool) -> str:
+    "Mark an entry of the tree as the page or as what leads to it, and open what is below it."
+    link_of = f'<a class="(reference internal)" href="{re.escape(link)}">'
+    entry = rf'<li class="(toctree-l\d)([^"]*)">{link_of}([^\n]*?</a>)(<input)?'
+    own, current, to = (" current-page", "current ", "#") if is_page else ("", "", link)
+    def now(m):
+        box = '<input checked=""' if m[5] else ""
+        return f'<li class="{m[1]} current{m[2]}{own}"><a class="{current}{m[3]}" href="{to}">{m[4]}{box}'
+    return re.sub(entry, now, html, count=1)
+
+
 def at_page(html: str,  # what furo makes of the tree
             link: str, up: str,  # of the page, from the root; from the page to the root
            ) -> str:
     "Mark a page and what leads to it, and let all links begin at the page."
-    branch = branches(html).get(link, [])
-    for step in branch:
-        last = step == link
-        html = re.sub(rf'<li class="(toctree-l\d)([^"]*)"><a class="reference internal" href="{re.escape(step)}">',
-                      rf'<li class="\1 current\2{" current-page" * last}"><a class="{"current " * last}reference internal" href="{"#" if last else step}">',
-                      html, count=1)
-        html = re.sub(rf'(href="{"#" if last else re.escape(step)}">[^\n]*?</a>)<input ', r'\1<input checked="" ', html, count=1)
+    for step in branches(html).get(link, []): html = marked(html, step, step == link)
     return re.sub(r'href="(?![#"]|[a-z]+:)', f'href="{up}', html)
 
 

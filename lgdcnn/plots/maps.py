@@ -30,14 +30,17 @@ def map_plot(table: "pd.DataFrame",  # DataFrame: columns <method>_x and <method
              ax: "Axes | None" = None) -> "Axes":  # matplotlib Axes
     "Draw points in two dimensions, coloured by a category or a number."
     if method not in _AXES: raise InputError(f"unknown method {method!r}: known are {', '.join(_AXES)}")
-    ax, size = axes_for(ax, COLUMN, COLUMN), 95 if text else 9
+    is_number, shapes, size = table[by].dtype.kind in "fi", _BROAD if text else _SHAPES, 95 if text else 9
+    if not is_number and (n := table[by].nunique()) > len(shapes):
+        raise InputError(f"{n} categories cannot be told apart: merge them to {len(shapes)}")
+    ax = axes_for(ax, COLUMN, COLUMN)
     x, y = f"{method}_x", f"{method}_y"
     if text: table = table.assign(**dict(zip((x, y), _apart(table[[x, y]].to_numpy()).T)))
-    if table[by].dtype.kind in "fi":
+    if is_number:
         dots = ax.scatter(table[x], table[y], c=table[by], s=size, cmap="viridis", edgecolor="white", linewidth=0.25)
         ax.figure.colorbar(dots, ax=ax, label=label, shrink=0.8, pad=0.02)
         colors = dots.to_rgba(table[by])
-    else: colors = _draw_categories(ax, table, by, x, y, size, _BROAD if text else _SHAPES)
+    else: colors = _draw_categories(ax, table, by, x, y, size, shapes)
     if text: _write_names(ax, table[x], table[y], table[text], colors)
     ax.set(xticks=[], yticks=[], xlabel=_AXES[method][0], ylabel=_AXES[method][1])
     return ax
@@ -46,8 +49,6 @@ def _draw_categories(ax, table, by: str, x: str, y: str, size: float, shapes: st
     "Draw each category with a colour and a marker; return the colour of each point."
     import seaborn as sns
     names = list(table[by].value_counts(sort=True).index)
-    if len(names) > len(shapes):
-        raise InputError(f"{len(names)} categories cannot be told apart: merge them to {len(shapes)}")
     palette, colors = sns.color_palette("colorblind"), np.zeros((len(table), 3))
     for name, shape, color in zip(names, shapes, palette):
         here = (table[by] == name).to_numpy()

@@ -162,10 +162,10 @@ def ternary_plot(table: "pd.DataFrame",  # from `response.response` of three ele
                  ax: "Axes | None" = None) -> "Axes":
     "Colour the triangle of a ternary system by a column of its response."
     symbols = list(table.columns[1:4])
-    ax, xy = axes_for(ax, COLUMN, 2.7), ternary_xy(table[symbols].to_numpy(dtype=float))
+    xy = ternary_xy(table[symbols].to_numpy(dtype=float))
     if outside is not None and np.shape(outside) != (len(xy),):
         raise InputError(f"outside must have one value for each of {len(xy)} rows, not {np.shape(outside)}")
-    levels = _levels(limits or colour_limits(table[value], outside))
+    ax, levels = axes_for(ax, COLUMN, 2.7), _levels(limits or colour_limits(table[value], outside))
     filled = ax.tricontourf(*xy.T, table[value], levels=levels, cmap=cmap, extend=_extend(table[value], levels))
     if outside is not None: _veil(ax, xy, np.asarray(outside))
     if known is not None:
