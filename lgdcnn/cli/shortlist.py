@@ -148,6 +148,7 @@ RANKING = [
     click.option("--apart", default=0.5, show_default=True, help="Least distance between two, in the mover's steps."),
 ]
 
+# %% ../../nbs/18_cli/10_shortlist.ipynb #a71c25e1
 @click.command()
 @click.argument("predicted")
 @with_options(RANKING)
