@@ -23,6 +23,9 @@ def test_list_in_three_formats(run):
     records = json.loads(run("list", "--format", "json").stdout)
     table = list(csv.DictReader(io.StringIO(run("list", "--format", "csv").stdout)))
     text = run("list").stdout.splitlines()
+    unit_of = {line.split()[0]: line.split()[4] for line in text[1:]}
+    assert unit_of["matbench_dielectric"] == "none" and unit_of["matbench_phonons"] == "1/cm"
+    assert {r["unit"] for r in records if r["name"] == "matbench_dielectric"} == {"1"}
     assert len(records) == len(table) == 32 and len(text) == 33
     assert [str(r["rows"]) for r in records] == [r["rows"] for r in table]
     assert {"name", "rows", "unit", "elements", "licence", "cached"} <= set(records[0])

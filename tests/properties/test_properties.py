@@ -197,7 +197,9 @@ def test_the_list_of_properties_has_units_sources_and_errors():
     rows = list(csv.DictReader(out.splitlines()))
     assert code == 0 and len(rows) == 28
     assert all(float(r["mae"]) > 0 and r["unit"] and r["source"] and r["licence"] and r["citation"] for r in rows)
-    assert run("properties")[0] == 0
+    code, text, _ = run("properties")
+    units = {line.split()[0]: line.split()[1] for line in text.splitlines()}
+    assert code == 0 and units["refractive_index"] == "none" and units["phonon_peak"] == "1/cm"
 
 
 def test_the_first_answer_needs_only_torch():
