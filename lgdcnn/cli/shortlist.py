@@ -7,6 +7,7 @@ __all__ = ['FORMAT', 'OUT', 'FORMULA', 'RANKING', 'source_options', 'check', 'bo
            'report']
 
 # %% ../../nbs/18_cli/10_shortlist.ipynb #8f2c9c9b
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,14 +85,18 @@ def compare(data: str, target: str | None, formula: str | None, unit: str, quick
             rejects: Path | None, out: Path | None) -> None:
     "Compare models on the table DATA by cross-validation, and say which to train; --out keeps all predictions."
     from lgdcnn.cli.train import training_rows
-    from lgdcnn.shortlist.compare import contenders, cross_validate, recommendation
+    from lgdcnn.shortlist.compare import choice, contenders, cross_validate, recommendation
     skip = check_skipping(on_error, rejects, data, out)
     for path in filter(None, (out, plot)): check_out(path, data, binary=False)
     formulas, y = training_rows(data, target, formula, separator, decimal, skip, rejects)
     models = models or contenders(quick, fused, tell)
     table = cross_validate(formulas, y, models, folds or (3 if quick else 5), seed, quick, tell)
     click.echo(board_text(table, unit))
-    click.echo(recommendation(table, unit))
+    click.echo(said := recommendation(table, unit))
+    if f"--architecture {(taken := choice(table))}" in said:
+        named = [*(("--target", target) if target else ()), *(("--formula", formula) if formula else ())]
+        words = ["lgdcnn", "train", data, *named, *(("--unit", unit) if unit else ()), "--architecture", taken]
+        click.echo(f"In full: {shlex.join([*words, *(['--on-error', 'skip'] if skip else []), '--out', 'model.lgdcnn'])}")
     if out: write_table(table, out, "csv")
     if plot: _draw(table, target or data, unit, plot)
 
@@ -106,7 +111,8 @@ def _draw(table: "pd.DataFrame", quantity: str, unit: str, path: Path) -> None:
         raise InputError(f"{str(path)!r} cannot be drawn ({e}): name it .png, .pdf or .svg") from None
 
 # %% ../../nbs/18_cli/10_shortlist.ipynb #f3000002
-def _predicted(path: str, formula: str | None, separator: str | None, decimal: str | None) -> "pd.DataFrame":
+def _predicted(path: str, formula: str | None, separator: str | None, decimal: str | None,
+               lent: bool = False) -> "pd.DataFrame":
     "Read a table of predictions, its numbers as numbers."
     import numpy as np
 
@@ -117,10 +123,13 @@ def _predicted(path: str, formula: str | None, separator: str | None, decimal: s
     if not len(table): raise InputError(f"{quoted(reader.name)} has no rows")
     name, note = formula_column(table.columns, formula)
     if note: tell(f"note: {note}")
+    if lent and name not in table: name, note = formula_column(table.columns)  # the option is for another table, too
     column(table, name, "formula column", "--formula")
     for c in ("prediction", "std", "lower", "upper"):
         if c in table: table[c] = np.array([as_number(v) for v in numeric_cells(table, c, "column", "", reader, decimal)])
-    return table.rename(columns={name: "formula"})
+    table = table.rename(columns={name: "formula"})
+    table.attrs["column"] = name  # as the file calls it
+    return table
 
 # %% ../../nbs/18_cli/10_shortlist.ipynb #f3000003
 RANKING = [
@@ -139,6 +148,7 @@ RANKING = [
     click.option("--apart", default=0.5, show_default=True, help="Least distance between two, in the mover's steps."),
 ]
 
+# %% ../../nbs/18_cli/10_shortlist.ipynb #a71c25e1
 @click.command()
 @click.argument("predicted")
 @with_options(RANKING)
@@ -149,12 +159,14 @@ RANKING = [
 def rank(predicted: str, formula: str | None, separator: str | None, decimal: str | None, form: str | None, out: Path | None,
          **options: object) -> None:
     "Choose the best of PREDICTED, a table that `lgdcnn predict` has written."
+    from lgdcnn.shortlist.rank import left_out
     from lgdcnn.shortlist.rank import rank as best_of
     check_out(out or "-", predicted, binary=False)
     table = _predicted(predicted, formula, separator, decimal)
     if not options["outside"] and not {"outside", "unknown_elements"} & {*table}:
         tell("note: the table does not say what is outside the domain: predict with --check model")
     found = best_of(table, **options)
+    if gone := left_out(table, options["outside"], options["new"]): tell(f"note: {gone}")
     if not len(found): raise InputError("no candidate is left: ask for less, or see --outside and --apart")
     if len(found) < options["n"]: tell(f"note: only {len(found)} of {len(table):,} candidates are left")
     write_table(found if out or form in ("csv", "json") else _telling(found), out, form)
@@ -196,7 +208,7 @@ def explain(model: Path, formula: str, form: str | None, out: Path | None) -> No
     tell(f"{formula}: {said['prediction']:.4g} {unit}".rstrip() + ends)
     if "contribution" in table:
         tell(f"mean of the training rows {float(loaded.target_mean_):.4g}; the contributions add up to the rest")
-    else: tell("effect: how much the prediction falls when the element is taken out; effects do not add up")
+    else: tell("effect: how much higher (+) or lower (-) the prediction is than without the element; effects do not add up")
     write_table(table, out, form)
 
 # %% ../../nbs/18_cli/10_shortlist.ipynb #aee96ee8
@@ -242,7 +254,7 @@ def _sources(model: Path, target: str | None, unit: str | None, files: dict[str,
                                                                                                        *files.values()))
     if files["data"]: s.checked = check_table(source_of(files["data"]), (quantity,), extra=loaded.extra_.names, **read)
     if files["comparison"]: s.comparison = _compared(files["comparison"])
-    if files["candidates"]: s.asked = _predicted(files["candidates"], formula, separator, decimal)
+    if files["candidates"]: s.asked = _predicted(files["candidates"], formula, separator, decimal, True)
     if quick: s.comparison = cross_validate(*measured(s), contenders(True, note=tell), 3, int(loaded.seed), True, tell)
     return s
 

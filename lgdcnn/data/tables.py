@@ -9,6 +9,7 @@ __all__ = ['MISSING_WORDS', 'check_formulas', 'as_number', 'check_targets', 'che
 
 # %% ../../nbs/02_data/06_tables.ipynb #c7c7c00c
 import re
+import unicodedata
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -187,14 +188,17 @@ def column(frame: "pd.DataFrame",  # a pandas DataFrame
 _FORMULAS = {"formula", "composition", "compound", "material", "prettyformula", "formulapretty", "chemicalformula",
         "reducedformula",
              "formulareduced", "chemformula", "stoichiometry"}
+_ELSEWHERE = {"formel", "summenformel", "verbindung", "zusammensetzung", "formule", "compuesto", "composicion"}
+# asked for only where no English name is there
 
 def formula_column(names: Sequence[str],  # of the columns of a table
                    asked: str | None = None,  # by the user
                   ) -> tuple[str, str]:  # its name, and a note if it is not the usual one
     "Find the column of formulas: the one asked for, else 'formula', else the only one that is named like one."
     if asked is not None or "formula" in names: return asked or "formula", ""
-    plain = {n: re.sub("[^a-z]", "", str(n).lower()) for n in names}
-    like = [n for n in names if plain[n] in _FORMULAS] or [n for n in names if plain[n].endswith("formula")]
+    plain = {n: re.sub("[^a-z]", "", unicodedata.normalize("NFKD", str(n)).lower()) for n in names}
+    like = ([n for n in names if plain[n] in _FORMULAS] or [n for n in names if plain[n].endswith("formula")]
+            or [n for n in names if plain[n] in _ELSEWHERE])
     if len(like) > 1: raise InputError(f"several columns could hold the formulas, {listed(like)}: say which with --formula")
     return (like[0], f"taking the column {quoted(like[0])} for the formulas (see --formula)") if like else ("formula", "")
 

@@ -19,7 +19,7 @@ from ..composition import ATOMIC_NUMBER, FormulaError
 from ..config import InputError, listed, quoted
 from ..data.reading import TableReader
 from ..data.tables import TraceWarning, column, formula_column
-from ..plots.style import with_unit
+from ..plots.style import bare, with_unit
 from ..plots.trust import response_plot, ternary_plot
 from .check import unreadable
 from .page import drawn
@@ -44,8 +44,8 @@ class Asked:
 
     @property
     def quantity(self) -> str:
-        "Name what is predicted."
-        return self.model.target_.get("name") or "prediction"
+        "Name what is predicted, without a unit that ends the name."
+        return bare(self.model.target_.get("name") or "prediction", self.unit)
 
     @property
     def unit(self) -> str:  # nothing for a pure number
@@ -82,6 +82,10 @@ def _domain(found: dict) -> str:  # HTML
     if found["outside"]: return sentence(f"Outside of what the model knows: {found['reason']} ({near}).", "wrong")
     return sentence(f"Inside of what the model knows; {near}.", "soft")
 
+def _ended(text: str) -> str:
+    "End a sentence with a full stop, a question as it is."
+    return text if text.endswith("?") else f"{text}."
+
 def headline(asked: Asked, formula: str) -> str:  # HTML
     "Say what a model predicts for a formula, with interval and warning."
     found = asked.cut(candidates(asked.model, [formula])).iloc[0].to_dict()
@@ -100,7 +104,7 @@ def shares(asked: Asked, formula: str) -> str:  # HTML
         if not table["spread"].any(): table = table.drop(columns="spread")  # of a single network
         mean = f"{number(float(asked.model.target_mean_))}{' ' * bool(unit)}{unit}"
         said = f"What each element adds to the mean of the training rows, {mean}:"
-    else: said = "How much the prediction falls when an element is taken out (effects do not add up):"
+    else: said = "How much higher (+) or lower (-) the prediction is than without the element (effects do not add up):"
     table = table.rename(columns={c: with_unit(c, unit) for c in (how, "spread", "without")})
     return sentence(said) + boxed(table)
 
@@ -157,7 +161,7 @@ def answer(asked: Asked, text: str) -> str:  # HTML
         if system := system_in(text): return system_picture(asked, system)
         return headline(asked, text) + shares(asked, text)
     except FormulaError as e: return sentence(f"{quoted(text, 40)} cannot be read: {e.reason}.", "wrong")
-    except InputError as e: return sentence(f"{e}.", "wrong")
+    except InputError as e: return sentence(_ended(f"{e}"), "wrong")
 
 # %% ../../nbs/15_shortlist/09_answers.ipynb #7773192b
 MOST_BYTES, MOST_ROWS = 2_000_000, 20_000
@@ -209,7 +213,7 @@ def _counts(table: pd.DataFrame) -> str:
 def handed_back(asked: Asked, content: bytes, name: str = "the table", lowest: bool = False, shown: int = 20) -> str:  # HTML
     "Show the best rows of a table, and offer all as a download."
     try: table, formula = ranked(asked, content, name, lowest)
-    except InputError as e: return sentence(f"{e}.", "wrong")
+    except InputError as e: return sentence(_ended(f"{e}"), "wrong")
     data = base64.b64encode(table.to_csv(index=False, float_format="%.6g").encode()).decode()
     link = (f"<a style='color:#0969da;text-decoration:underline' download='predicted.csv' "
             f"href='data:text/csv;base64,{data}'>Download all {len(table):,} rows</a>")

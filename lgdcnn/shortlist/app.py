@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..config import InputError
+from ..plots.style import with_unit
 from .answers import MOST_BYTES, MOST_ROWS, Asked, answer, handed_back, sentence
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def guard() -> str:  # HTML
 # %% ../../nbs/15_shortlist/10_app.ipynb #1946ab3c
 def title_of(asked: Asked) -> str:
     "Say in a few words what the page is about."
-    return f"{asked.quantity}{f' ({asked.unit})' if asked.unit else ''} from the formula"
+    return f"{with_unit(asked.quantity, asked.unit)} from the formula"
 
 def _told(asked: Asked) -> str:  # HTML
     "Say on what the model was trained, and what to do."

@@ -214,7 +214,9 @@ def in_words(checked: Checked) -> list[str]:
     "Say all problems, and what is left."
     errors, notes = checked.of_level("error"), checked.of_level("note")
     n, ragged = len(checked.table), int((errors["row"] < 0).sum())
-    out = [f"{_plural(len(errors), 'problem')} that training refuses:", *problem_lines(errors)] if len(errors) else []
+    rows = errors["line"].nunique()
+    where = f" in {_plural(rows, 'row')}" if rows < len(errors) else ""
+    out = [f"{_plural(len(errors), 'problem')}{where} that training refuses:", *problem_lines(errors)] if len(errors) else []
     if len(notes): out += [f"{_plural(len(notes), 'row')} to look at:", *problem_lines(notes)]
     out += [f"note: {text}" for text in checked.notes]
     good = checked.table[checked.formula].iloc[checked.good].tolist()

@@ -24,7 +24,7 @@ from ..estimators.regressor import LGDCNNRegressor
 from ..estimators.trees import load_lightgbm
 from ..fusion.fused import FusedRegressor
 from ..fusion.members import Member
-from ..plots.style import COLUMN, axes_for, look
+from ..plots.style import COLUMN, axes_for, look, with_unit
 from ..trust.conformal import claimed, composition_folds, conformal_multiple, conformal_rank
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ def comparison_plot(table: pd.DataFrame,  # from `cross_validate`
         ax.plot(folds, [place] * len(folds), ".", color="0.6", ms=3, mew=0, zorder=1)
         ax.plot(row["mae"], place, "o", color=_DOT, ms=6, mfc=_DOT if row["tie"] else "white", zorder=2)
         ax.annotate(f"{row['mae']:.3g}", (row["mae"], place), (0, 5), textcoords="offset points", ha="center", fontsize=6)
-    ax.set(xlabel=f"← MAE of {quantity}" + (f" ({unit})" if unit else ""), yticks=range(len(board)),
+    ax.set(xlabel=with_unit(f"← MAE of {quantity}", unit), yticks=range(len(board)),
            ylim=(-0.6, len(board) - 0.3))
     ax.set_yticklabels([LABELS.get(m, m) for m in board["model"]])
     ax.set_xlim(left=0)

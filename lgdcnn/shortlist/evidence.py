@@ -6,6 +6,7 @@
 __all__ = ['Sources', 'said', 'measured', 'histogram', 'data_section', 'problems_section', 'comparison_section', 'errors_section']
 
 # %% ../../nbs/15_shortlist/07_evidence.ipynb #66bc91bc
+import shlex
 from dataclasses import dataclass, field
 
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ import pandas as pd
 
 from ..composition import composition_keys
 from ..config import InputError
-from ..plots.style import COLUMN, axes_for, look, parity, with_unit
+from ..plots.style import COLUMN, axes_for, look, bare, parity, with_unit
 from ..plots.trust import reliability_plot
 from .check import Checked
 from .compare import COVERAGE, LABELS, choice, comparison_plot, recommendation, scoreboard
@@ -42,6 +43,11 @@ class Sources:
     def __post_init__(self):
         if self.model._kind == "classifier" or self.model.target_.get("names"):
             raise InputError("a report is about a model of one number: this one predicts several, or classes")
+
+    @property
+    def name(self) -> str:
+        "Name what is predicted, without the unit that the header of a table may end with."
+        return bare(self.quantity, self.unit)
 
 def said(value: float | None, unit: str = "") -> str:
     "Write a number with its unit; nothing where there is none."
@@ -74,11 +80,11 @@ def data_section(s: Sources) -> Section:
     elements = sorted({z for k in keys for z in _symbols(k)})
     rows = [["rows of the table", f"{len(s.checked.table):,}"], ["rows that can be used", f"{len(y):,}"],
             ["different compositions", f"{len(set(keys)):,}"], ["elements", f"{len(elements)}: {' '.join(elements)}"],
-            [f"{s.quantity}, unit", s.unit or "not said (train with --unit, or give --unit here)"]]
+            [f"{s.name}, unit", s.unit or "not said (train with --unit, or give --unit here)"]]
     if not len(y): return Section("data", "Data", tables=[Table("The table of measurements", ["", "value"], rows)])
     low, middle, high = np.quantile(y, (0, 0.5, 1))
     rows += [["lowest", said(low, s.unit)], ["median", said(middle, s.unit)], ["highest", said(high, s.unit)]]
-    picture = drawn(lambda: histogram(y, with_unit(s.quantity, s.unit), "rows"),
+    picture = drawn(lambda: histogram(y, with_unit(s.name, s.unit), "rows"),
                     f"How the {len(y):,} values are distributed.",
                     f"Histogram: {said(low, s.unit)} to {said(high, s.unit)}, median {said(middle, s.unit)}.")
     return Section("data", "Data", tables=[Table("The table of measurements", ["", "value"], rows)], pictures=[picture])
@@ -115,7 +121,8 @@ def problems_section(s: Sources) -> Section:
 def comparison_section(s: Sources) -> Section:
     "Show which models were compared, and which cannot be told apart."
     if s.comparison is None:
-        command = f"lgdcnn compare {s.names.get('data', 'TRAIN.csv')} --target {s.quantity} --out comparison.csv"
+        words = [s.names.get("data", "TRAIN.csv"), "--target", s.quantity, "--out", "comparison.csv"]
+        command = f"lgdcnn compare {shlex.join(words)}"
         return Section("comparison", "Comparison of models", missing=f"Models were not compared: {command} does it, then "
                        "--comparison comparison.csv adds it here; or --compare compares quickly.")
     board, n, k = scoreboard(s.comparison), s.comparison["row"].nunique(), s.comparison["fold"].nunique()
@@ -126,7 +133,7 @@ def comparison_section(s: Sources) -> Section:
     columns = ["model", with_unit("MAE", s.unit), with_unit("± of folds", s.unit), f"inside {COVERAGE:.0%} intervals",
                with_unit("width of intervals", s.unit), "time for a fit (s)", "beside the best"]
     best = board.iloc[0]
-    picture = drawn(lambda: comparison_plot(s.comparison, s.quantity, s.unit),
+    picture = drawn(lambda: comparison_plot(s.comparison, s.name, s.unit),
                     f"Mean absolute error of each model (large dots) and of its {k} folds (small dots); "
                     "filled: not told apart from the best.",
                     f"Dots: mean absolute error of {len(board)} models; {LABELS.get(best.model, best.model)} "
@@ -182,9 +189,9 @@ def _judged_pictures(s: Sources, table: pd.DataFrame, mae: float) -> list[Pictur
     y, mean, std = (table[c].to_numpy() for c in ("measured", "predicted", "std"))
     ends = table[["lower", "upper"]].to_numpy()
     known = np.isfinite(ends).all()
-    dots = drawn(lambda: parity(y, mean, ends if known else None, s.quantity, s.unit),
+    dots = drawn(lambda: parity(y, mean, ends if known else None, s.name, s.unit),
                  "Predicted against measured values" + (", with 90 % intervals." if known else "."),
-                 f"Scatter of {len(y)} predicted against measured values of {s.quantity}; MAE {said(mae, s.unit)}.")
+                 f"Scatter of {len(y)} predicted against measured values of {s.name}; MAE {said(mae, s.unit)}.")
     if len(y) < 10: return [dots]
     line = drawn(lambda: reliability_plot(y, mean, std, label="this model"), "Share of rows found within what the standard "
                  "deviation claims; on the dashed line it is right, within the grey band it may be.",

@@ -17,6 +17,7 @@ import pandas as pd
 
 from ..composition import composition_keys
 from ..config import PROTOCOLS, InputError
+from ..data.tables import formula_column
 from ..fusion.members import PRESETS, members_of
 from ..plots.style import COLUMN, axes_for, look, with_unit
 from lgdcnn.shortlist.evidence import (
@@ -144,9 +145,9 @@ def shortlist_section(s: Sources, table: pd.DataFrame | None) -> Section:  # fro
     texts = [f"{len(best)} of {len(table):,} candidates. " + chosen_how(s.options, unit)]
     if s.options.get("by", "value") == "value": texts.append(_CAUTION)
     if not s.model.extra_.names: texts.append(_VOTES["contributions" if is_sum(s.model) else "effects"])
-    picture = drawn(lambda: _intervals(best, with_unit(f"predicted {s.quantity}", unit)), "Predictions"
+    picture = drawn(lambda: _intervals(best, with_unit(f"predicted {s.name}", unit)), "Predictions"
                     + (" and their 90 % intervals." if "lower" in best else "."),
-                    f"Dots: predicted {s.quantity} of the {len(best)} candidates of the table, "
+                    f"Dots: predicted {s.name} of the {len(best)} candidates of the table, "
                     f"{said(best['prediction'].iloc[0], unit)} for {best['formula'].iloc[0]}, the first.")
     return Section(key, title, texts, [shortlist_table(s, best)], [picture])
 
@@ -169,6 +170,14 @@ def training_words(model: object) -> list[str]:
 _OPTIONS = {"n": "--n", "by": "--by", "above": "--above", "below": "--below", "minimum": "--min", "maximum": "--max",
             "apart": "--apart"}
 
+def _formula_words(columns: Sequence[str], name: str | None) -> list[str]:
+    "Say which column holds the formulas, where it is not found by itself."
+    if not name: return []
+    columns = [name if c == "formula" else c for c in columns] if name not in columns else columns  # it was renamed
+    try: found = formula_column(columns)[0]
+    except InputError: found = None  # several could be it
+    return [] if found == name else ["--formula", name]
+
 def ranking_words(options: dict) -> list[str]:  # of `rank`
     "Return the options of `lgdcnn rank` that choose like this."
     given = [w for name, flag in _OPTIONS.items() if options.get(name) is not None for w in (flag, f"{options[name]}")]
@@ -181,15 +190,18 @@ def repeat_section(s: Sources, facts: dict[str, str]) -> Section:
     data, model, asked = name("data", "TRAIN.csv"), name("model", "model.lgdcnn"), name("candidates", "CANDIDATES.csv")
     unit = ["--unit", s.unit] if s.unit else []
     has = s.asked is not None and "prediction" in s.asked
-    target, skip = ["--target", s.quantity], []
+    here = _formula_words(s.checked.table.columns, s.checked.formula) if s.checked is not None else []
+    there = _formula_words(s.asked.columns, s.asked.attrs.get("column")) if s.asked is not None else []
+    target, skip = [*here, "--target", s.quantity], []
     if s.checked is not None and len(s.checked.of_level("error")): skip = ["--on-error", "skip"]
     compared = ["--out", name("comparison", "comparison.csv")]
     lines = [["check", data, *target], ["compare", data, *target, *unit, *skip, *compared],
              ["train", data, *target, *unit, *skip, *training_words(s.model), "--out", model]]
     listed = asked if has else "predicted.csv"
-    lines += [["predict", model, "--csv", "CANDIDATES.csv" if has else asked, "--check", "model", "--out", listed],
-              ["rank", listed, *ranking_words(s.options)],
-              ["report", model, "--data", data, "--candidates", listed, *ranking_words(s.options), "--out", "report.html"]]
+    lines += [["predict", model, "--csv", "CANDIDATES.csv" if has else asked, *there, "--check", "model", "--out", listed],
+              ["rank", listed, *there, *ranking_words(s.options)],
+              ["report", model, "--data", data, "--candidates", listed, *(here or there), *ranking_words(s.options),
+               "--out", "report.html"]]
     versions = [[p, metadata.version(p)] for p in ("torch", "numpy", "scikit-learn", "lightgbm",
                                                    "pymatgen") if _installed(p)]
     from lgdcnn import __version__
@@ -216,11 +228,11 @@ def report(s: Sources,
     table = predicted(s)
     short = shortlist_section(s, table)
     error = facts.get("validation MAE", "")
-    lead = (f"A model of {s.quantity}" + (f" in {s.unit}" if s.unit else "") + f", trained on {s.model.n_train_:,} rows"
+    lead = (f"A model of {s.name}" + (f" in {s.unit}" if s.unit else "") + f", trained on {s.model.n_train_:,} rows"
             + (f"; on {len(s.model.scores_):,} held-out rows its mean absolute error is {error}" if error else "") + ". "
             + (short.texts[0].split(".")[0] + " are on the shortlist." if short.texts else "There is no shortlist yet."))
     sections = [data_section(s), problems_section(s), comparison_section(s), errors_section(s, facts), domain_section(s,
                                                                                                                       table),
                 short, repeat_section(s, facts)]
     foot = "Made by lgdcnn" + (f" on {date}" if date else "") + ". Predictions are no measurements."
-    return render(title or f"{s.quantity}: from measurements to a shortlist", lead, sections, foot)
+    return render(title or f"{s.name}: from measurements to a shortlist", lead, sections, foot)

@@ -45,6 +45,13 @@ def test_a_formula_is_answered_with_unit_interval_domain_and_contributions(asked
     assert "Outside of what the model knows" in answers.answer(asked, "XeF6")
 
 
+def test_a_unit_in_the_name_of_a_column_stands_there_once(path):
+    model = load_model(path, "cpu")
+    model.target_ = {"name": "enthalpy (eV/atom)", "unit": "eV/atom"}
+    asked = answers.Asked(model)
+    assert app.title_of(asked) == "enthalpy (eV/atom) from the formula" and "CaO: enthalpy <b>" in answers.headline(asked, "CaO")
+
+
 def test_a_bound_holds_for_a_formula_a_system_and_a_table(asked):
     above = answers.Asked(asked.model, minimum=9)
     assert answers.headline(above, "CaO").count("9 eV/atom") == 2 and "9 to 9 eV/atom" in answers.headline(above, "CaO")
@@ -82,7 +89,8 @@ def test_a_table_comes_back_whole_and_ranked(asked):
     (b"formula,std\nNaCl,1\n", "has a column 'std' already"), (b"formula,problem\nNaCl,1\nXq,2\n", "has a column 'problem' already"),
     (b"formula\n" + b"NaCl\n" * (answers.MOST_ROWS + 1), "20,001 rows are more than 20,000"),
     (b"x" * (answers.MOST_BYTES + 1), "2,000,001 bytes are more than"), (b"PK\x03\x04", "save it as CSV"), (b"\xff\xfe\x00", "UTF-8"),
-    (b"formula,a\nNaCl\n", "line 2 has 1 field")])
+    (b"formula,a\nNaCl\n", "line 2 has 1 field"),
+    (b'formula,a\n"NaCl,1\n', "is a quotation mark not closed?</p>")])
 def test_a_table_that_cannot_be_ranked_is_one_plain_sentence(asked, content, said):
     found = answers.handed_back(asked, content, "mine.csv")
     assert found.count("<p") == 1 and "color:#b00020" in found and said in found.replace("&#x27;", "'")

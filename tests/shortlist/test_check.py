@@ -66,6 +66,8 @@ def test_the_command_names_them_all_and_says_so_by_its_exit_code(messy, tmp_path
     code, out, err = run("check", messy, "--target", "gap")
     assert code == 1 and not err and out.startswith("4 problems that training refuses:\nline 3: Formula 'Fe2Ox': 'Ox' is not an element")
     assert out.endswith("7 rows, 3 can be used: 1 composition; 4 can be skipped with --on-error skip\n")
+    (tmp_path / "two.csv").write_text("formula,gap\nNaCl,1\n,\nMgO,2\n")
+    assert run("check", tmp_path / "two.csv", "--target", "gap")[1].startswith("2 problems in 1 row that training refuses:\nline 3")
     assert run("check", messy, "--target", "gap", "--out", tmp_path / "p.csv")[0] == 1
     assert pd.read_csv(tmp_path / "p.csv")["line"].tolist() == [3, 4, 5, 6, 7, 8]
     (tmp_path / "good.csv").write_text("formula,y\n" + "".join(f"NaCl{k},{k}\n" for k in range(1, 120)))

@@ -87,3 +87,13 @@ def test_what_a_bound_cuts_keeps_its_order():
     table = pd.DataFrame({"formula": ["NaCl", "CaO", "Fe"], "prediction": [1.0, 2, 3], "std": 1.0, "lower": [-3.0, -2, -1], "upper": 9.0})
     found = rank(table, by="bound", minimum=0, apart=0)
     assert found["formula"].tolist() == ["Fe", "CaO", "NaCl"] and (found["lower"] == 0).all()
+
+
+def test_how_many_are_left_out_is_told(predicted, tmp_path):
+    _, _, err = run("rank", predicted, "--n", 1)
+    assert err == "note: left out of 6 candidates: 1 outside of the domain\n"
+    assert run("rank", predicted, "--n", 1, "--outside")[2] == ""
+    table = pd.read_csv(predicted).assign(distance=[0, 0, 1, 1, 0, 1])  # what was trained on and lies outside counts once
+    table.to_csv(tmp_path / "near.csv", index=False)
+    _, out, err = run("rank", tmp_path / "near.csv", "--n", 1, "--new", "--format", "csv")
+    assert err == "note: left out of 6 candidates: 1 outside of the domain and 2 that the model was trained on\n" and "NaCl2" in out

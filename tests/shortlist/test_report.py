@@ -177,3 +177,18 @@ def test_a_table_without_numbers_still_makes_a_page(fitted, tmp_path):
     with pytest.raises(InputError, match="one number"):
         class Odd: _kind = "classifier"
         Sources(Odd())
+
+
+def test_columns_of_two_names_and_a_unit_in_a_header_are_read_repeated_and_said_once(folder, fitted, embedded):
+    text = (folder / "train.csv").read_text()
+    (folder / "named.csv").write_text(text.replace("formula,hf,", "Sample,hf (eV/atom),", 1))
+    fitted.target_ |= {"name": "hf (eV/atom)", "unit": UNIT}
+    fitted.save(folder / "named.lgdcnn")
+    fitted.target_ |= {"name": "", "unit": ""}
+    code, _, err = run("report", folder / "named.lgdcnn", "--data", folder / "named.csv", "--formula", "Sample", "--candidates", folder / "asked.csv",
+                       "-o", folder / "named.html")
+    assert code == 0, err
+    said = " ".join(Page((folder / "named.html").read_text(encoding="utf-8")).text)
+    assert "hf: from measurements" in said and "(eV/atom) (eV/atom)" not in said and "(eV/atom) in eV/atom" not in said
+    assert "lgdcnn check named.csv --formula Sample --target 'hf (eV/atom)'" in said and "--csv asked.csv --check model" in said
+    assert "lgdcnn compare named.csv --target 'hf (eV/atom)' --out comparison.csv" in said  # what is missing can be pasted

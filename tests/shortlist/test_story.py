@@ -50,7 +50,7 @@ def folder(tmp_path, embedded, monkeypatch):
 
 def test_seven_commands_lead_from_a_spreadsheet_to_a_report(folder):
     code, out, err = run("check", "messy.csv", "--target", "enthalpy")
-    assert code == 1 and "10 problems that training refuses:" in out and "10 rows to look at:" in out, out
+    assert code == 1 and "10 problems in 9 rows that training refuses:" in out and "10 rows to look at:" in out, out
     for formula in BAD: assert formula.strip('"')[:9] in out
     assert "columns that are not used: 'remark'" in out and out.endswith("300 rows, 291 can be used: 281 compositions; 9 can be skipped with --on-error skip\n")
 
@@ -58,6 +58,7 @@ def test_seven_commands_lead_from_a_spreadsheet_to_a_report(folder):
     assert run("train", "messy.csv", "--target", "enthalpy", "--out", "model.lgdcnn")[0] == 2  # by default bad rows are refused
     code, out, err = run("compare", "messy.csv", "--target", "enthalpy", "--quick", *unit, *skip, "--rejects", "bad.csv", "--out", "comparison.csv")
     assert code == 0 and "skipped 9 of 300 rows" in err and "lgdcnn train --architecture trees" in out, err
+    assert "In full: lgdcnn train messy.csv --target enthalpy --unit eV/atom --architecture trees --on-error skip --out model.lgdcnn\n" in out, out
     bad = pd.read_csv("bad.csv", keep_default_na=False)
     assert len(bad) == 9 and {f.strip('"') for f in BAD} <= {*bad["Compound formula"]}
 
