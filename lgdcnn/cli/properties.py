@@ -47,6 +47,7 @@ def _cell(value) -> str:
 def _laid_out(lines: list[dict], form: str) -> str:
     "Lay lines out as text, CSV or JSON."
     if form == "json": return json.dumps(lines, indent=1, ensure_ascii=False) + "\n"
+    if form == "text": lines = [{**line, "unit": "none" if line["unit"] == "1" else line["unit"]} for line in lines]
     rows = [[*lines[0]], *([_cell(v) for v in line.values()] for line in lines)]
     if form == "csv":
         out = io.StringIO()

@@ -201,7 +201,7 @@ def repeat_section(s: Sources, facts: dict[str, str]) -> Section:
     lines += [["predict", model, "--csv", "CANDIDATES.csv" if has else asked, *there, "--check", "model", "--out", listed],
               ["rank", listed, *there, *ranking_words(s.options)],
               ["report", model, "--data", data, "--candidates", listed, *(here or there), *ranking_words(s.options),
-               "--out", "report.html"]]
+               *(["--comparison", compared[1]] if s.comparison is not None else []), "--out", "report.html"]]
     versions = [[p, metadata.version(p)] for p in ("torch", "numpy", "scikit-learn", "lightgbm",
                                                    "pymatgen") if _installed(p)]
     from lgdcnn import __version__

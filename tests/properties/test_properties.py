@@ -200,6 +200,9 @@ def test_the_list_of_properties_has_units_sources_and_errors():
     code, text, _ = run("properties")
     units = {line.split()[0]: line.split()[1] for line in text.splitlines()}
     assert code == 0 and units["refractive_index"] == "none" and units["phonon_peak"] == "1/cm"
+    _, text, _ = run("predict", "--property", "refractive_index", "GaN")
+    assert text.splitlines()[1].split()[-1] == "none"
+    assert json.loads(run("predict", "--property", "refractive_index", "GaN", "--format", "json")[1])[0]["unit"] == "1"
 
 
 def test_the_first_answer_needs_only_torch():

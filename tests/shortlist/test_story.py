@@ -85,4 +85,5 @@ def test_seven_commands_lead_from_a_spreadsheet_to_a_report(folder):
     page = (folder / "report.html").read_text()
     assert code == 0 and "20 of 5,000 candidates" in page and "class=\"missing\"" not in page, err
     assert all(f">{f}</th>" in page for f in best["formula"]) and not re.search("https?:|<script", page)
+    assert re.search("lgdcnn report model.lgdcnn .* --comparison comparison.csv --out report.html", page)
     assert "lgdcnn rank predicted.csv --n 20 --by bound --apart 0.5 --lowest --new --neutral" in page
