@@ -2482,6 +2482,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                       'lgdcnn/screening/filters.py'),
                                           'lgdcnn.screening.filters.Charges.neutral': ( '17_screening/filters.html#charges.neutral',
                                                                                         'lgdcnn/screening/filters.py'),
+                                          'lgdcnn.screening.filters._large_amounts': ( '17_screening/filters.html#_large_amounts',
+                                                                                       'lgdcnn/screening/filters.py'),
                                           'lgdcnn.screening.filters._spread': ( '17_screening/filters.html#_spread',
                                                                                 'lgdcnn/screening/filters.py'),
                                           'lgdcnn.screening.filters.composition_hashes': ( '17_screening/filters.html#composition_hashes',
