@@ -2456,6 +2456,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                         'lgdcnn/screening/command.py'),
                                           'lgdcnn.screening.command.given_options': ( '17_screening/command.html#given_options',
                                                                                       'lgdcnn/screening/command.py'),
+                                          'lgdcnn.screening.command.memory_in_words': ( '17_screening/command.html#memory_in_words',
+                                                                                        'lgdcnn/screening/command.py'),
                                           'lgdcnn.screening.command.progress_bar': ( '17_screening/command.html#progress_bar',
                                                                                      'lgdcnn/screening/command.py'),
                                           'lgdcnn.screening.command.read_engine': ( '17_screening/command.html#read_engine',
