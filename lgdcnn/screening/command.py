@@ -246,5 +246,4 @@ def screen(folder: Path, workers: int | None, scheduler: str | None, top: int, o
         took = f"{time.perf_counter() - start:.0f} s{memory_in_words()}"
         click.echo(f"{took}; {seconds_in_words(outcome.seconds)}", err=True)
     if outcome.finished: return write_report(question, folder, outcome, top)
-    n, verb = outcome.n_parts[0], "is" if outcome.n_parts[0] == 1 else "are"
-    click.echo(f"of parts {only} {n:,} {verb} there and finished; run without --parts to rank", err=True)
+    click.echo(f"parts {only}: {outcome.n_parts[0]:,} finished; run without --parts to rank", err=True)
