@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from small_tasks import deadly, slowly, wrong
 
-from lgdcnn.cluster import engines
-from lgdcnn.cluster.engines import by_dask, by_slurm, dask_client, side_by_side, slurm_executor
+from lgdcnn.cluster import engines, slurm
+from lgdcnn.cluster.engines import by_dask, dask_client, side_by_side
+from lgdcnn.cluster.slurm import by_slurm, slurm_executor
 from lgdcnn.config import InputError
 
 has = lambda name: importlib.util.find_spec(name) is not None
@@ -87,7 +88,7 @@ def test_work_that_fails_and_jobs_that_die_always_are_one_line(tmp_path, monkeyp
     assert (tmp_path / ".gitignore").read_text() == "*\n"
     with pytest.raises(InputError, match="job .* failed: .*9 cannot be done") as e: list(by_slurm(wrong, [9], executor, 1, 0.05))
     assert "\n" not in str(e.value)
-    monkeypatch.setattr(engines, "AGAIN", 0)
+    monkeypatch.setattr(slurm, "AGAIN", 0)
     with pytest.raises(InputError, match="killed 1 times"): list(by_slurm(os._exit, [1], executor, 1, 0.05))
 
 
