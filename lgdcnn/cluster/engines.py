@@ -25,7 +25,6 @@ from ..config import InputError, quoted
 
 if TYPE_CHECKING:
     from distributed import Client, Future
-    from submitit import AutoExecutor, Job
 
 # %% ../../nbs/16_cluster/01_engines.ipynb #1cd87d8e
 Work = Callable[[Any], Any]

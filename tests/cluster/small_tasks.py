@@ -2,6 +2,7 @@
 import functools
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -44,3 +45,17 @@ def sober(task):
     "Take whatever is raised for a failure, as the work of a plan does."
     try: return patient(task)
     except Exception as e: return f"failed: {e}"
+
+
+def counted(folder, victim, work, name):
+    "Note that a cell was begun; the first time that the victim is begun, its process is killed after an epoch."
+    folder = Path(folder)
+    with open(folder / name.replace("/", "-"), "a") as f: f.write(".")
+    def die():
+        while not (folder / f"results/work/checkpoints/{name}.npz").exists(): time.sleep(0.001)
+        os.kill(os.getpid(), signal.SIGKILL)
+    if name == victim and (folder / name.replace("/", "-")).read_text() == ".": threading.Thread(target=die, daemon=True).start()
+    return work(name)
+
+
+def fatal(task): return os._exit(task) if task else task

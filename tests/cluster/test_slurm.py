@@ -1,4 +1,5 @@
 "Submitit's jobs of Slurm, on a Slurm of one machine: what they answer, and what happens to those that die, are preempted, run out of time or are not taken."
+import contextlib
 import importlib.util
 import operator
 import os
@@ -9,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from small_tasks import deadly, sober
+from small_tasks import deadly, fatal, sober
 
 from lgdcnn.cluster import slurm as room
 from lgdcnn.cluster.slurm import by_slurm, engine_of, slurm_executor
@@ -93,13 +94,34 @@ def test_what_slurm_does_not_take_is_one_line(slurm, tmp_path, capsys):
     assert "\n" not in str(e.value) and capsys.readouterr() == ("", "")
 
 
-def test_slurm_that_takes_no_more_for_a_while_stops_nothing(slurm, tmp_path):
-    "A busy controller is asked again as long as jobs are underway."
-    (tmp_path / "t").mkdir()
-    answers = by_slurm(operator.neg, iter([1, 2]), slurm_executor(tmp_path), 1, 0.05)
-    assert next(answers) == (1, -1)
-    (slurm / "refuse").write_text("sbatch: error: Socket timed out on send/recv operation")
-    with pytest.raises(InputError, match="Socket timed out"): next(answers)
+def test_a_busy_slurm_is_asked_again_as_long_as_jobs_are_underway(monkeypatch):
+    from submitit.core.utils import FailedJobError
+    monkeypatch.setattr(room, "BUSY", 0.05)
+    class Job:
+        state, looks = "RUNNING", 0
+        def __init__(self, answer): self.answer = answer
+        def done(self):
+            self.looks += 1
+            return self.looks > 3 * self.answer
+        def exception(self): return None
+        def result(self): return -self.answer
+    class Busy:
+        asked, batch = [], contextlib.nullcontext
+        def submit(self, work, task):
+            self.asked.append(task)
+            if len(self.asked) in refused: raise FailedJobError("sbatch: error: Socket timed out on send/recv operation")
+            return Job(task)
+    refused = (3, 4)  # twice the third task, when the first is back and the second is not
+    assert list(by_slurm(operator.neg, [1, 9, 3], Busy(), 2, 0.01)) == [(1, -1), (3, -3), (9, -9)]
+    assert Busy.asked == [1, 9, 3, 3, 3]
+    Busy.asked, refused = [], (1,)
+    with pytest.raises(InputError, match="Slurm takes no jobs: .*Socket timed out"): list(by_slurm(operator.neg, [1], Busy(), 2, 0.01))
+
+
+def test_a_task_that_kills_its_jobs_is_answered_for_where_others_can_go_on(slurm, tmp_path, monkeypatch):
+    monkeypatch.setattr(room, "AGAIN", 0)
+    told = dict(by_slurm(fatal, [0, 3], slurm_executor(tmp_path), 2, 0.05, lambda task, why: why.split(" (")[0]))
+    assert told == {0: 0, 3: "a job was killed 1 times"}
 
 
 def test_jobs_are_cancelled_whoever_ends_the_run(slurm, tmp_path):
