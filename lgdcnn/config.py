@@ -129,6 +129,7 @@ MODELS = {m.name: m for m in (
                 dropout=0.1),
     ModelConfig("roost-style", stages=tuple(f"message:{k}" for k in (1, 2, 3)), d_model=64, fraction="channel",
                 pooling="attention"),
+    ModelConfig("best-drawn", stages=("gru", "self-attention")),
 )}
 
 # %% ../nbs/01_ground/04_config.ipynb #993cd065

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from . import with_options
+from . import tell, with_options
 from .cecv import ENGINE_OPTIONS
 from ..config import InputError, known_as
 
@@ -18,10 +18,6 @@ from ..config import InputError, known_as
 @click.group()
 def benchmark() -> None:
     "Plan, run and compare models on the 31 benchmark tables."
-
-def _note(message: str) -> None:
-    "Write a line of progress to standard error."
-    click.echo(message, err=True)
 
 def _filters(f):
     "Add the five filters to a command."
@@ -52,11 +48,11 @@ def _scheduled(cells: list, device: str, budget: str, pack: Path | None, results
     _echo([{k: f"{v:.1f}" if isinstance(v, float) else v for k, v in line.items()} for line in lines], form)
     fits = sum(line["fits"] for line in lines)
     basis = tables[-1].name if rates else ", ".join(sorted({line["basis"] for line in lines}))
-    _note(f"{budget} end after {fits} of {len(lines)} undone cells{': ' + lines[fits - 1]['cell'] if fits else ''}; "
+    tell(f"{budget} end after {fits} of {len(lines)} undone cells{': ' + lines[fits - 1]['cell'] if fits else ''}; "
           f"all of them take {lines[-1]['sum'] / 60 if lines else 0:.1f} min on {device} (basis: {basis})")
     if root := repo_root():
         files, data = carried(root), pack.stat().st_size if pack and pack.is_file() else 0
-        _note(f"to carry: {files / 1e6:.1f} MB of files and {data / 1e6:.1f} MB of pack, {(files + data) / 1e6:.1f} of "
+        tell(f"to carry: {files / 1e6:.1f} MB of files and {data / 1e6:.1f} MB of pack, {(files + data) / 1e6:.1f} of "
               f"{LIMIT / 1e6:g} MB" + ("" if pack else " (name a pack with --pack to count it)"))
 
 @benchmark.command()
@@ -103,8 +99,8 @@ def run(cell: tuple[str, ...], budget: str | None, device: str, precision: str, 
              "results": results, "networks": keep_models, "load": ()}
     if executor != "local" or scheduler or slurm:
         from lgdcnn.cluster.cells import run_elsewhere
-        raise SystemExit(run_elsewhere(given | filters, executor, scheduler, slurm, _note, click.echo))
-    if code := run_cells(given | filters, _note, click.echo): raise SystemExit(code)
+        raise SystemExit(run_elsewhere(given | filters, executor, scheduler, slurm, tell, click.echo))
+    if code := run_cells(given | filters, tell, click.echo): raise SystemExit(code)
 
 # %% ../../nbs/18_cli/05_benchmark.ipynb #d1a30006
 @benchmark.command()
@@ -114,7 +110,7 @@ def run(cell: tuple[str, ...], budget: str | None, device: str, precision: str, 
 def card(device: str, seconds: float, results: Path | None) -> None:
     "Check that a device computes what the processor does, and measure how fast."
     from lgdcnn.benchmark.card import check_card
-    if code := check_card(device, results, seconds, _note): raise SystemExit(code)
+    if code := check_card(device, results, seconds, tell): raise SystemExit(code)
 
 # %% ../../nbs/18_cli/05_benchmark.ipynb #f93ce383
 def _by_group(records: list[dict]) -> list[dict]:
@@ -147,7 +143,7 @@ def status(cells: bool, device: str, results: Path | None, form: str, **filters:
     _echo(records if cells else _by_group(records), form)
     undone = [r for r in records if r["state"] == "undone"]
     done = sum(r["state"] == "done" for r in records)
-    _note(f"{done} of {len(records)} cells done; {len(undone)} undone, about "
+    tell(f"{done} of {len(records)} cells done; {len(undone)} undone, about "
           f"{sum(r['seconds'] for r in undone) / 3600:.1f} h on {device}")
 
 # %% ../../nbs/18_cli/05_benchmark.ipynb #eda65cab
@@ -203,8 +199,8 @@ def table(dataset: tuple[str, ...], model: tuple[str, ...], against: str | None,
     rows, known = store.rows(), store.folder.parent / "table"  # what the stored predictions say of these errors
     records = _chosen(informed(rows, known), dataset, ())
     for name, by in _judged(records, dataset, model).items():
-        _note(verdict(records, name, by, len(_sets(dataset))))
-        if lines := standing(records, read_evidence(known), table_lines(known, "authors"), name, by): _note(told(lines))
+        tell(verdict(records, name, by, len(_sets(dataset))))
+        if lines := standing(records, read_evidence(known), table_lines(known, "authors"), name, by): tell(told(lines))
     records = with_empty(records, rows)
     click.echo(render(_chosen(records + (averaged(store, load) if averages else []), dataset, model), form))
 
@@ -237,7 +233,7 @@ def fuse(dataset: tuple[str, ...], pack: Path | None, results: Path | None) -> N
     from lgdcnn.benchmark.store import ResultStore
     store = ResultStore(results_folder(results))
     names = {r["dataset"] for r in _chosen([vars(c) for c in store.cells()], dataset, ())}
-    made = make(store, loader(pack), names, _note)
+    made = make(store, loader(pack), names, tell)
     click.echo(f"{len(made)} rows of {len({r.dataset for r in made})} data sets" if made else
                "nothing to fuse: no fold has predictions of two kinds of model for its validation and test rows")
 
@@ -273,10 +269,10 @@ def speed(rows: tuple[str, ...], batch_size: int, n_rows: int, turns: int, devic
     from lgdcnn.training.speed import compare, peak_memory
     lines = []
     for kind in rows or ("OQMD-like", "AFLOW-like"):
-        _note(f"measuring on {kind} rows")
+        tell(f"measuring on {kind} rows")
         lines += compare(kind, n_rows, batch_size, device, precision, turns)
     _echo([{k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in line.items()} for line in lines], form)
-    _note(f"peak memory {peak_memory():.2f} GB")
+    tell(f"peak memory {peak_memory():.2f} GB")
 
 # %% ../../nbs/18_cli/05_benchmark.ipynb #3df27e8d
 @benchmark.command()
@@ -290,4 +286,4 @@ def merge(folder: Path, results: Path | None) -> None:
     if not (folder / "runs").is_dir(): raise InputError(f"{str(folder)!r} is no folder of results: it has no folder 'runs'")
     report = join(ResultStore(results_folder(results)), ResultStore(folder))
     click.echo("; ".join(f"{len(v)} {k}" for k, v in report.items()))
-    for cell in report["kept ours"]: _note(f"{cell.id}: both have it, and they differ; kept ours")
+    for cell in report["kept ours"]: tell(f"{cell.id}: both have it, and they differ; kept ours")

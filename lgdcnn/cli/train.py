@@ -18,6 +18,7 @@ from lgdcnn.cli import (
     warnings_as_notes, with_options,
 )
 from ..config import InputError
+from ..data.registry import unit_after
 
 if TYPE_CHECKING:
     import numpy as np
@@ -167,7 +168,7 @@ def _redirected(to_stderr: bool):
 def _report(model, ds, out: Path, others: dict[str, float]) -> None:
     "Print the errors of a trained model, a line each."
     if model._kind == "classifier": return _report_classes(model, ds, out)
-    unit = f" {model.target_['unit']}" if model.target_.get("unit") else ""
+    unit = unit_after(model.target_.get("unit"))
     if hasattr(model, "fusion_"): _report_members(model, unit)
     names = model.target_.get("names")
     for k, name in enumerate(names if names and model.metrics_ else ()):

@@ -22,6 +22,7 @@ import numpy as np
 from ..cecv import THRESHOLDS
 from ..composition import featurize
 from ..config import InputError, TrainConfig, write_atomic
+from ..data.registry import unit_after
 from ..data.splits import split_by_composition
 from .grammar import REFERENCES, Design, draw_designs
 from .looks import Look, choose_view, layer_of, look
@@ -244,6 +245,6 @@ def told(folder: str | Path) -> list[str]:  # lines
     try: best, whole = best_of(known), sum(t.val_mae is not None and t.role == "drawn" for t in known)
     except InputError as e: return [*lines, str(e)]
     among = f"best of {whole} that were trained to their end" if whole > 1 else "the only one that was trained to its end"
-    say = lambda what, value, which: f"{what} MAE {value:.4g} {unit}".rstrip() + f", on rows that {which}"
+    say = lambda what, value, which: f"{what} MAE {value:.4g}{unit_after(unit)}, on rows that {which}"
     return [*lines, f"{among}: {best.design}", say("validation", best.val_mae, "chose it"),
             say("test", best.test_mae, "chose nothing")]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..config import write_atomic
+from ..data.registry import unit_after
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,6 +55,7 @@ MODEL_LOOK = {  # name -> label, colour, marker, line style
     "random-forest": ("random forest", "#949494", "d", ":"),
     "crabnet-style": ("CrabNet-style", "#fbafe4", "<", "--"),
     "roost-style": ("Roost-style", "#b5de2b", ">", "--"),
+    "best-drawn": ("best drawn (GRU, self-attention)", "#8c564b", "v", "-"),
     "lightgbm": ("LightGBM, Magpie", "#595959", "h", ":"),
     "gradient-boosting": ("boosted trees, Magpie", "#737373", "H", ":"),
     "trees-l1": ("boosted trees, absolute", "#4d4d4d", "h", "--"),
@@ -105,7 +107,7 @@ def parity(y_true: np.ndarray, y_pred: np.ndarray,
     ax.scatter(y_true, y_pred, s=7, color=look("l-g-dcnn")["color"], edgecolor="white", linewidth=0.25, zorder=3,
                label="a compound")
     mae = np.abs(y_true - y_pred).mean()
-    ax.text(0.04, 0.97, f"MAE = {mae:.3f} {unit}\nn = {len(y_true)}" + (f"\n{note}" if note else ""),
+    ax.text(0.04, 0.97, f"MAE = {mae:.3f}{unit_after(unit)}\nn = {len(y_true)}" + (f"\n{note}" if note else ""),
             transform=ax.transAxes, va="top", fontsize=7)
     if intervals is not None: ax.legend(*map(reversed, ax.get_legend_handles_labels()), loc="lower right", handlelength=1.2)
     ax.set(xlim=(low, high), ylim=(low, high), aspect="equal",

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['AIMS', 'read_source', 'read_sizes', 'progress_bar', 'read_question', 'read_parts_range', 'default_workers',
-           'read_engine', 'write_report', 'seconds_in_words', 'screen']
+           'read_engine', 'write_report', 'seconds_in_words', 'given_options', 'check_belonging', 'screen']
 
 # %% ../../nbs/17_screening/10_command.ipynb #2cde04d8
 import functools
@@ -18,13 +18,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from ..config import InputError, quoted, write_atomic
 
 if TYPE_CHECKING:
     from lgdcnn.cluster.engines import Engine
     from lgdcnn.screening.parts import ScreenQuestion, Source
-    from lgdcnn.screening.run import ScreenOutcome
+    from lgdcnn.screening.run import Done, ScreenOutcome
+    from tqdm import tqdm
 
 # %% ../../nbs/17_screening/10_command.ipynb #04bf0086
 def read_source(pattern: str | None, sites: tuple[str, ...], steps: str, elements: str | None, sizes: str, largest: int,
@@ -58,16 +60,22 @@ def read_sizes(text: str) -> tuple[int, ...]:
     except ValueError: raise InputError(f"--sizes {quoted(text)} cannot be read: write it like 2-4 or 2,3") from None
 
 # %% ../../nbs/17_screening/10_command.ipynb #ed51616a
-def progress_bar(total: int | None,  # numbers of the first pass; None where nobody knows
-                 quiet: bool) -> Callable:
+def progress_bar(quiet: bool) -> Callable:
     "Return what `lgdcnn.screening.run.screen` tells its progress to."
     @contextmanager
-    def progress(stage: int) -> Iterator[Callable]:
+    def progress(stage: int, total: int | None) -> Iterator[Callable]:
         from tqdm import tqdm
-        with tqdm(total=total if stage == 1 else None, unit=" candidates", unit_scale=True, mininterval=1,
-                  desc=f"pass {stage}", disable=quiet) as bar:
-            yield lambda done: bar.update(done.task.end - done.task.start)
+        with tqdm(total=total, unit=" candidates", unit_scale=True, mininterval=1, desc=f"pass {stage}",
+                  disable=quiet) as bar:
+            yield functools.partial(_advance, bar)
     return progress
+
+def _advance(bar: "tqdm", done: "Done") -> None:
+    "Move a bar on; parts that were there before say nothing about the rate."
+    n = done.task.end - done.task.start
+    if done.seconds is None and not bar.disable:
+        for name in ("initial", "n", "last_print_n"): setattr(bar, name, getattr(bar, name) + n)
+    else: bar.update(n)
 
 # %% ../../nbs/17_screening/10_command.ipynb #49097a9b
 AIMS = {"max": ("T", "Look for the highest value of T."), "min": ("T", "Look for the lowest."),
@@ -113,6 +121,8 @@ def default_workers(question: "ScreenQuestion", cores: int) -> int:
 def read_engine(question: "ScreenQuestion", workers: int | None, scheduler: str | None) -> "Engine":
     "Choose who works; raises `InputError` for two answers, or none."
     from lgdcnn.cluster.engines import by_dask, in_turn, side_by_side
+    if scheduler is not None and not scheduler.strip():
+        raise InputError("--scheduler is empty: give the address that `dask scheduler` prints, or leave it out")
     if scheduler and workers: raise InputError("--scheduler has workers of its own: leave --workers out")
     if scheduler: return functools.partial(by_dask, address=scheduler)
     if workers is not None and workers < 1: raise InputError(f"--workers {workers} is not possible: it must be at least 1")
@@ -124,14 +134,16 @@ def read_engine(question: "ScreenQuestion", workers: int | None, scheduler: str 
 def write_report(question: "ScreenQuestion", folder: Path, outcome: "ScreenOutcome", top: int) -> None:
     "Write summary, short list and picture, and say where they are."
     from lgdcnn.screening.parts import storing
-    from lgdcnn.screening.report import in_words, plot_screening, short_list, summary
+    from lgdcnn.screening.report import in_words, notes, plot_screening, short_list, summary
     save = lambda name, content: storing(folder, lambda: write_atomic(folder / name, content))
     click.echo(in_words(question, outcome))
     save("summary.json", json.dumps(summary(question, outcome), indent=1) + "\n")
     if not question.aims: return click.echo(f"no aim was given, so nothing is ranked; the predictions are in {folder}")
     table = short_list(question, folder, outcome, top)
     save("top.csv", table.to_csv(index=False, float_format="%.6g"))
-    if not len(table): return click.echo("nothing is left to be ranked: ask for less, or leave less out")
+    if not len(table):
+        storing(folder, lambda: (folder / "top.png").unlink(missing_ok=True))  # of a stream that had candidates
+        return click.echo("nothing is left to be ranked: ask for less, or leave less out")
     from matplotlib import pyplot as plt
 
     from lgdcnn.plots.style import set_style
@@ -141,6 +153,8 @@ def write_report(question: "ScreenQuestion", folder: Path, outcome: "ScreenOutco
     plt.close(figure)
     save("top.png", picture.getvalue())
     click.echo(table.head(10).to_string(index=False, float_format=lambda v: f"{v:.4g}"))
+    if len(table) > 10: click.echo(f"and {len(table) - 10:,} more")
+    click.echo("\n".join(notes(question, folder, outcome, table)))
     click.echo(f"the short list is {folder / 'top.csv'}, the picture {folder / 'top.png'}")
 
 def seconds_in_words(seconds: dict[str, float]) -> str:
@@ -174,7 +188,8 @@ _MODELS = [
     *(click.option(f"--{kind}", kind, multiple=True, metavar=m, help=text) for kind, (m, text) in AIMS.items()),
     click.option("--coverage", default=0.9, show_default=True, help="Of the intervals.")]
 _WORK = [
-    click.option("--top", type=click.IntRange(1), default=100, show_default=True, help="Length of the short list."),
+    click.option("--top", type=click.IntRange(1), default=100, show_default=True,
+                 help="Length of the short list; with several aims it is the whole front."),
     click.option("--rows", type=click.IntRange(1, 4_194_304), default=65_536, show_default=True,
                  help="Candidates of a part; decides about memory."),
     click.option("--workers", type=int, help="Processes, one thread each.  [one for each core, if there is work for them]"),
@@ -187,6 +202,21 @@ def _options(f: Callable) -> Callable:
     for option in reversed(_SOURCE + _FILTERS + _MODELS + _WORK): f = option(f)
     return f
 
+_BELONG = {"--site": "--pattern", "--x": "--pattern", "--sizes": "--elements", "--largest": "--elements",
+           "--atoms": "--elements", "--with": "--elements", "--formula": "--csv", "--keep": "--first"}
+
+def given_options() -> list[str]:
+    "List the options that were given to the command that runs, defaults left out."
+    ctx = click.get_current_context()
+    given = lambda p: ctx.get_parameter_source(p.name) not in (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP)
+    return [p.opts[0] for p in ctx.command.params if given(p)]
+
+def check_belonging(given: list[str]) -> None:
+    "Raise `InputError` for an option that would do nothing without another one."
+    for name in given:
+        other = _BELONG.get(name, name)
+        if other not in given: raise InputError(f"{name} belongs to {other}, which is not given")
+
 # %% ../../nbs/17_screening/10_command.ipynb #5d0d6015
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
@@ -195,9 +225,10 @@ def screen(folder: Path, workers: int | None, scheduler: str | None, top: int, o
            **options: object) -> None:
     "Ask a model about every candidate, and list the best in FOLDER. Run again, it goes on where it was."
     from lgdcnn.screening import run
-    question, parts = read_question(**options), read_parts_range(only)
-    start, bar = time.perf_counter(), progress_bar(getattr(question.source, "size", None), quiet)
-    outcome = run.screen(question, folder, read_engine(question, workers, scheduler), parts, bar)
+    question, parts, start = read_question(**options), read_parts_range(only), time.perf_counter()
+    check_belonging(given_options())
+    outcome = run.screen(question, folder, read_engine(question, workers, scheduler), parts, progress_bar(quiet))
     if not quiet: click.echo(f"{time.perf_counter() - start:.0f} s; " + seconds_in_words(outcome.seconds), err=True)
     if outcome.finished: return write_report(question, folder, outcome, top)
-    click.echo(f"{outcome.n_parts[0]} parts are finished; run without --parts to rank", err=True)
+    n, verb = outcome.n_parts[0], "is" if outcome.n_parts[0] == 1 else "are"
+    click.echo(f"of parts {only} {n:,} {verb} there and finished; run without --parts to rank", err=True)

@@ -7,6 +7,7 @@ __all__ = ['Named', 'read_named', 'check_labels', 'chance', 'Calibrated', 'Prope
 
 # %% ../../nbs/17_screening/06_models.ipynb #f361a6c3
 import copy
+import functools
 import hashlib
 import warnings
 from collections.abc import Callable, Iterable
@@ -35,13 +36,15 @@ class Named:
     precision: str = "fp32"
     sha256: str = ""       # of the file; empty for a property
 
+def _sum(path: Path) -> str: return hashlib.sha256(path.read_bytes()).hexdigest()
+
 def read_named(text: str,  # "[LABEL=]WHAT[@bf16]"
               ) -> Named:
     "Read the name of a model; raises `InputError` if there is no such property and no such file."
     label, _, what = text.rpartition("=")
     what, precision = (what[:-5], "bf16") if what.endswith("@bf16") else (what, "fp32")
     if (path := Path(what)).is_file():
-        return Named(label or path.stem, what, precision, hashlib.sha256(path.read_bytes()).hexdigest())
+        return Named(label or path.stem, what, precision, _sum(path))
     if path.suffix or "/" in what: raise InputError(f"there is no model file {quoted(what)}")
     found = [p.name for p in named(what)]
     if len(found) > 1: raise InputError(f"{quoted(what)} is more than one property: name one of {', '.join(found)}")
@@ -73,6 +76,7 @@ class Calibrated:
     levels: np.ndarray
     back: Callable = field(default_factory=lambda: np.asarray)   # into the unit of the target
     forth: Callable = field(default_factory=lambda: np.asarray)  # and out of it
+    unit: str = ""
 
     def columns(self, mean: np.ndarray, spread: np.ndarray, coverage: float, aims: Iterable[Aim]) -> dict[str, np.ndarray]:
         "Return value, lower and upper end, and chances; NaN where too few errors were held out."
@@ -111,7 +115,7 @@ class Properties:
         found = []
         for name, j in zip(self.names, self.columns):
             p, known = self.model.wanted[j], np.isfinite(self.model.multiples[j])
-            found.append(Calibrated(name.label, self.model.multiples[j][known], LEVELS[known], p.back, p.forth))
+            found.append(Calibrated(name.label, self.model.multiples[j][known], LEVELS[known], p.back, p.forth, p.unit))
         return found
 
     def raw(self, c: Compositions) -> tuple[np.ndarray, np.ndarray]:  # two (N, targets)
@@ -124,11 +128,20 @@ class Properties:
         return mean * spread + shift, np.exp(log_scale) * spread
 
 # %% ../../nbs/17_screening/06_models.ipynb #2f15b511
+@functools.lru_cache(maxsize=2)  # asked for by the check, a worker of this process, and the report
+def _loaded(path: str, sha256: str) -> object:  # a fitted estimator
+    "Load a model; raises `InputError` for a file that is not the one that was named."
+    import lgdcnn
+    if Path(path).is_file() and _sum(Path(path)) != sha256:
+        raise InputError(f"{quoted(path)} has changed since the screening began: name another folder, or bring it back")
+    return lgdcnn.load_model(path)
+
 class Saved:
     "Ask a saved model."
     def __init__(self, name: Named):
-        import lgdcnn
-        self.name, self.model = name, lgdcnn.load_model(name.what)
+        self.name, self.model = name, _loaded(name.what, name.sha256)
+        if name.precision != "fp32" and not hasattr(self.model, "networks_"):
+            raise InputError(f"{name.what} is no network, and has no half precision: leave @{name.precision} out")
         if getattr(getattr(self.model, "extra_", None), "names", ()):
             extra = ", ".join(self.model.extra_.names)
             raise InputError(f"{name.what} needs {extra} beside the formula: take another model")
@@ -140,12 +153,14 @@ class Saved:
     @cached_property
     def targets(self) -> list[Calibrated]:
         "Return what turns answers into columns."
-        if self.classes: return [Calibrated(self.name.label, np.zeros(0), np.zeros(0))]
+        if self.classes:
+            return [Calibrated(self.name.label, np.zeros(0), np.zeros(0), unit=f"probability of {self.model.classes_[1]}")]
         names = self.model.target_.get("names")
         scores = np.asarray(self.model.scores_, dtype=float).reshape(-1, len(names or [0])).T
         ranked = [np.sort(s[~np.isnan(s)]) for s in scores]
         labels = [f"{self.name.label}:{n}" for n in names] if names else [self.name.label]
-        return [Calibrated(label, s, np.arange(1, len(s) + 1) / (len(s) + 1)) for label, s in zip(labels, ranked)]
+        unit = str(self.model.target_.get("unit") or "")
+        return [Calibrated(label, s, np.arange(1, len(s) + 1) / (len(s) + 1), unit=unit) for label, s in zip(labels, ranked)]
 
     def raw(self, c: Compositions) -> tuple[np.ndarray, np.ndarray]:  # two (N, targets)
         "Return values and their claimed spread; NaN for classes."
@@ -170,12 +185,18 @@ class Answers:
         self.labels = [t.label for m in self.models for t in m.targets]
         self.seen = np.logical_and.reduce([m.seen for m in self.models]) | (np.arange(119) == 0)
 
-    def check(self) -> None:
+    @property
+    def units(self) -> dict[str, str]:
+        "Return the unit of each target, empty where it has none; of two classes it says which one is probable."
+        return {t.label: t.unit for m in self.models for t in m.targets}
+
+    def check(self, option: str = "--model") -> None:  # which of a command names these models
         "Raise `InputError` for an aim at what no model answers, or at a chance that none was calibrated for."
         held = {t.label: len(t.levels) for m in self.models for t in m.targets}
         for aim in self.aims:
             if aim.target not in held:
-                raise InputError(f"--{aim.kind} {aim.target}: no model answers for it; there are {', '.join(held)}")
+                where = "" if option == "--model" else f" of {option}"
+                raise InputError(f"--{aim.kind} {aim.target}: no model{where} answers for it; there are {', '.join(held)}")
             if aim.kind in CHANCES and not held[aim.target]:
                 raise InputError(f"--{aim.kind} {aim.target}: the model has no held-out errors, so chances are not known")
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Task', 'first_tasks', 'second_tasks', 'Made', 'candidates', 'known_hashes', 'Worker', 'one_thread', 'make_part',
-           'Done', 'run_pass', 'ScreenOutcome', 'choose_best', 'screen']
+           'Done', 'run_pass', 'ScreenOutcome', 'choose_best', 'check_question', 'numbers_asked', 'screen']
 
 # %% ../../nbs/17_screening/08_run.ipynb #ed73e393
 import functools
@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,8 +26,8 @@ from ..formulas import FormulaError
 from .aims import best, joined, take
 from .filters import composition_hashes, smact_charges, unknown, whole_block, without
 from .models import Answers
-from .parts import (ScreenQuestion, Source, Table, open_folder, part_counts, part_path, read_parts, sum_of,
-                                    write_part)
+from .parts import (ScreenQuestion, Source, Table, as_begun, open_folder, part_counts, part_path, read_parts,
+                                    sum_of, write_part)
 from .space import Block
 
 # %% ../../nbs/17_screening/08_run.ipynb #9e271f7b
@@ -38,6 +39,7 @@ class Task(NamedTuple):
     end: int                           # behind the last; of a second pass, rows of its list
     numbers: np.ndarray | None = None  # instead of a range
     formulas: tuple[str, ...] | None = None
+    lines: np.ndarray | None = None    # where the formulas stand in their file, if it has lines
 
     def digest(self, question: ScreenQuestion) -> str:
         "Return what the part must say of itself."
@@ -61,7 +63,7 @@ def first_tasks(question: ScreenQuestion,
     for k, part in enumerate(reader.parts(rows)):
         name = formula_column(part.columns, source.formula)[0]
         formulas = tuple(column(part, name, "formula column", "--formula"))
-        if only is None or k in only: yield Task(1, k, start, start + len(part), None, formulas)
+        if only is None or k in only: yield Task(1, k, start, start + len(part), None, formulas, reader.lines)
         start += len(part)
 
 def second_tasks(question: ScreenQuestion, chosen: dict[str, np.ndarray]) -> Iterator[Task]:
@@ -82,15 +84,20 @@ class Made(NamedTuple):
         "Leave candidates out."
         return Made(*(None if part is None else part[mask] for part in self))
 
+def _placed(e: FormulaError, start: int, lines: np.ndarray | None) -> FormulaError:
+    "Name rows of the whole table, and lines of its file."
+    return e.placed(start, None if lines is None else lambda row: int(lines[row - start]))
+
 def candidates(source: Source, task: Task) -> Made:
-    "Make the candidates of a task; raises `FormulaError` for what is no formula."
+    "Make the candidates of a task; raises `InputError` naming rows, and lines, of what is no formula."
     numbers = np.arange(task.start, task.end) if task.numbers is None else task.numbers
     if task.formulas is None: return Made(source.block(numbers))
     try: c = featurize(list(task.formulas))
-    except FormulaError as e: raise e.placed(task.start) from None
+    except FormulaError as e: raise InputError(str(_placed(e, task.start, task.lines))) from None  # pickled, it has no lines
     return Made(whole_block(c, numbers), np.array(task.formulas, dtype=object), c)
 
 # %% ../../nbs/17_screening/08_run.ipynb #78e88767
+@functools.lru_cache(maxsize=1)  # asked for before the folder is made, and by the worker of this process
 def known_hashes(known: tuple[tuple[str, str], ...],  # paths of tables, and their sums
                 ) -> np.ndarray:  # sorted
     "Read tables of known compounds; raises `InputError` for one that is not what it was."
@@ -100,9 +107,12 @@ def known_hashes(known: tuple[tuple[str, str], ...],  # paths of tables, and the
     for path, sha256 in known:
         if sum_of(path) != sha256:
             raise InputError(f"{quoted(path)} has changed since the screening began: name another folder, or bring it back")
-        for part in TableReader(path).parts(50_000):
+        reader, start = TableReader(path), 0
+        for part in reader.parts(50_000):
             formulas = column(part, formula_column(part.columns)[0], "formula column", "--known")
-            found.append(composition_hashes(featurize(list(formulas))))
+            try: found.append(composition_hashes(featurize(list(formulas))))
+            except FormulaError as e: raise InputError(f"{quoted(path)}: {_placed(e, start, reader.lines)}") from None
+            start += len(part)
     return np.sort(np.concatenate(found))
 
 # %% ../../nbs/17_screening/08_run.ipynb #2ce451f8
@@ -210,19 +220,37 @@ def choose_best(question: ScreenQuestion, folder: Path,
     return take(chosen, np.unique(chosen["number"], return_index=True)[1])
 
 # %% ../../nbs/17_screening/08_run.ipynb #9edca78a
+def check_question(question: ScreenQuestion) -> None:
+    "Raise `InputError` for what would fail in the first part, before a folder is made for it."
+    if question.first and not question.aims: raise InputError("a first pass needs an aim: it sends on what is best")
+    for option, names in zip(("--model", "--first"), reversed(question.passes)):
+        Answers(names, question.coverage, question.aims).check(option)
+    if question.neutral: smact_charges()
+    known_hashes(question.known)
+    if isinstance(question.source, Table) and question.source.path != "-":
+        next(first_tasks(replace(question, rows=1)), None)  # is there a column of formulas?
+
+def numbers_asked(question: ScreenQuestion, only: range | None) -> int | None:  # None: nobody knows
+    "Count the numbers of the first pass, all of them or those of some parts."
+    if isinstance(question.source, Table): return None
+    size, rows = question.source.size, question.rows
+    return size if only is None else min(size, only.stop * rows) - min(size, only.start * rows)
+
 def screen(question: ScreenQuestion, folder: str | Path,
            engine: Engine = in_turn,  # see `lgdcnn.cluster.engines`
            only: range | None = None,  # parts of the first pass
-           progress: Callable | None = None,  # called with the number of the pass; a context that gives a function of `Done`
+           progress: Callable | None = None,  # of pass and how many numbers (or None): a context, in it a function of `Done`
           ) -> ScreenOutcome:
     "Answer a question into a folder; goes on where it was left."
-    if question.first and not question.aims: raise InputError("a first pass needs an aim: it sends on what is best")
-    for names in question.passes: Answers(names, question.coverage, question.aims).check()
+    check_question(question)
     folder, outcome = open_folder(folder, question), ScreenOutcome((), [], {}, only is None)
-    tasks = first_tasks(question, only)
+    question = as_begun(question, folder)
+    tasks, total = first_tasks(question, only), numbers_asked(question, only)
     for stage in range(1, 1 + (1 if only is not None else len(question.passes))):
-        if stage == 2: tasks = second_tasks(question, choose_best(question, folder, outcome))
-        with progress(stage) if progress else nullcontext(lambda done: None) as tell:
+        if stage == 2:
+            chosen = choose_best(question, folder, outcome)
+            tasks, total = second_tasks(question, chosen), len(chosen["number"])
+        with progress(stage, total) if progress else nullcontext(lambda done: None) as tell:
             outcome = _after(outcome, run_pass(question, folder, tasks, engine), tell)
     return outcome
 

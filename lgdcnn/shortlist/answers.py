@@ -17,6 +17,7 @@ import pandas as pd
 
 from ..composition import ATOMIC_NUMBER, FormulaError
 from ..config import InputError, listed, quoted
+from ..data.registry import unit_after
 from ..data.reading import TableReader
 from ..data.tables import TraceWarning, column, formula_column
 from ..plots.style import bare, with_unit
@@ -50,8 +51,7 @@ class Asked:
     @property
     def unit(self) -> str:  # nothing for a pure number
         "Return the unit."
-        unit = self.model.target_.get("unit") or ""
-        return "" if unit == "1" else unit
+        return unit_after(self.model.target_.get("unit")).lstrip()
 
     def cut(self, table: pd.DataFrame) -> pd.DataFrame:
         "Cut predictions and intervals at the bounds."
@@ -89,7 +89,7 @@ def _ended(text: str) -> str:
 def headline(asked: Asked, formula: str) -> str:  # HTML
     "Say what a model predicts for a formula, with interval and warning."
     found = asked.cut(candidates(asked.model, [formula])).iloc[0].to_dict()
-    unit = f" {asked.unit}" if asked.unit else ""
+    unit = unit_after(asked.unit)
     value = html.escape(f"{number(found['prediction'])}{unit}")
     first = f"<p style='font-size:1.15em'>{html.escape(formula)}: {html.escape(asked.quantity)} <b>{value}</b></p>"
     ends = (f"90 % interval: {number(found['lower'])} to {number(found['upper'])}{unit}." if "lower" in found else
@@ -102,7 +102,7 @@ def shares(asked: Asked, formula: str) -> str:  # HTML
     unit, how = asked.unit, "contribution" if "contribution" in table else "effect"
     if how == "contribution":
         if not table["spread"].any(): table = table.drop(columns="spread")  # of a single network
-        mean = f"{number(float(asked.model.target_mean_))}{' ' * bool(unit)}{unit}"
+        mean = f"{number(float(asked.model.target_mean_))}{unit_after(unit)}"
         said = f"What each element adds to the mean of the training rows, {mean}:"
     else: said = "How much higher (+) or lower (-) the prediction is than without the element (effects do not add up):"
     table = table.rename(columns={c: with_unit(c, unit) for c in (how, "spread", "without")})
@@ -206,8 +206,9 @@ def _counts(table: pd.DataFrame) -> str:
     bad = int((table["problem"] != "").sum()) if "problem" in table else 0
     inside = int(table["rank"].notna().sum())
     out = len(table) - bad - inside
-    words = [f"{inside:,} of {len(table):,} rows are ranked"]
-    if out: words.append(f"{out:,} are outside of what the model knows")
+    verb = lambda n: "is" if n == 1 else "are"
+    words = [f"{inside:,} of {len(table):,} rows {verb(inside)} ranked"]
+    if out: words.append(f"{out:,} {verb(out)} outside of what the model knows")
     return "; ".join([*words, *([f"{bad:,} cannot be read"] if bad else [])]) + "."
 
 def handed_back(asked: Asked, content: bytes, name: str = "the table", lowest: bool = False, shown: int = 20) -> str:  # HTML

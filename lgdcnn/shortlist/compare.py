@@ -18,6 +18,7 @@ import pandas as pd
 from ..comparison.paired import difference, is_tie
 from ..composition import composition_keys, formula_list
 from ..config import InputError, choose
+from ..data.registry import unit_after
 from ..data.tables import check_targets
 from ..estimators.baselines import BASELINES
 from ..estimators.regressor import LGDCNNRegressor
@@ -159,7 +160,7 @@ def choice(table: pd.DataFrame) -> str | None:  # None where nothing can be trai
 def recommendation(table: pd.DataFrame, unit: str = "") -> str:
     "Say in a sentence what to train, and how sure that is."
     board, taken = scoreboard(table), choice(table)
-    unit, n, k = f" {unit}" if unit else "", table["row"].nunique(), table["fold"].nunique()
+    unit, n, k = unit_after(unit), table["row"].nunique(), table["fold"].nunique()
     best = board["model"][0]
     if "mean" in {*board["model"]} and (best == "mean" or behind(table, best, "mean")["tie"]):
         return (f"No model is better than the mean of the target with these {n} rows: {_said(board, best, unit)} is no "

@@ -16,6 +16,7 @@ import pandas as pd
 
 from ..composition import composition_keys
 from ..config import InputError
+from ..data.registry import unit_after
 from ..plots.style import COLUMN, axes_for, look, bare, parity, with_unit
 from ..plots.trust import reliability_plot
 from .check import Checked
@@ -51,7 +52,7 @@ class Sources:
 
 def said(value: float | None, unit: str = "") -> str:
     "Write a number with its unit; nothing where there is none."
-    return "" if value is None or value != value else f"{value:,.4g} {unit}".rstrip()
+    return "" if value is None or value != value else f"{value:,.4g}{unit_after(unit)}"
 
 def measured(sources: Sources) -> tuple[list[str], np.ndarray]:  # formulas, values
     "Return the rows of the table of measurements that can be used."

@@ -17,6 +17,7 @@ import pandas as pd
 
 from ..composition import composition_keys
 from ..config import PROTOCOLS, InputError
+from ..data.registry import unit_after
 from ..data.tables import formula_column
 from ..fusion.members import PRESETS, members_of
 from ..plots.style import COLUMN, axes_for, look, with_unit
@@ -228,7 +229,8 @@ def report(s: Sources,
     table = predicted(s)
     short = shortlist_section(s, table)
     error = facts.get("validation MAE", "")
-    lead = (f"A model of {s.name}" + (f" in {s.unit}" if s.unit else "") + f", trained on {s.model.n_train_:,} rows"
+    unit = unit_after(s.unit)
+    lead = (f"A model of {s.name}" + f" in{unit}" * bool(unit) + f", trained on {s.model.n_train_:,} rows"
             + (f"; on {len(s.model.scores_):,} held-out rows its mean absolute error is {error}" if error else "") + ". "
             + (short.texts[0].split(".")[0] + " are on the shortlist." if short.texts else "There is no shortlist yet."))
     sections = [data_section(s), problems_section(s), comparison_section(s), errors_section(s, facts), domain_section(s,

@@ -13,6 +13,7 @@ import pandas as pd
 
 from ..composition import SYMBOLS
 from ..config import InputError
+from ..data.registry import unit_after, unit_word
 from ..estimators.files import read_checked
 from ..trust.conformal import most_coverage
 from ..trust.explanation import contributions, occlusion
@@ -35,9 +36,9 @@ def model_facts(path: str | Path) -> dict[str, str]:  # what, in words
     "Read what a model file says of itself; raises `InputError` for what is no model."
     facts, tensors = read_checked(Path(path))
     target, elements = facts["target"], facts.get("elements")
-    unit, held = f" {target['unit']}" if target.get("unit") else "", len(tensors.get("scores", ()))
+    unit, held = unit_after(target.get("unit")), len(tensors.get("scores", ()))
     said = {"model": _kind(facts), "target": ", ".join(target.get("names") or [target.get("name") or "not named"]),
-            "unit": target.get("unit") or "not said",
+            "unit": unit_word(target.get("unit") or "not said"),
             "rows trained on": f"{facts['n_train']:,}", "rows held out": f"{held:,}"}
     if elements: said["elements"] = f"{len(elements)}: " + " ".join(SYMBOLS[z] for z in elements)
     said["domain"] = (f"{len(facts['formulas']):,} compositions, for --check model" if facts.get("formulas")

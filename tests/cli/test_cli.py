@@ -39,7 +39,8 @@ def test_predictions_agree_with_the_package(own):
 def test_a_csv_keeps_its_rows_and_columns(own):
     code, out, err = run("predict", own / "m.lgdcnn", "--csv", own / "own.csv", "--out", own / "out.csv", "--coverage", 0.5,
                          "--check", "model")
-    assert (code, out, err) == (0, "", "")
+    assert (code, out, err) == (0, "", f"saved {own / 'out.csv'}\n")
+    assert run("predict", own / "m.lgdcnn", "NaCl", "--out", own / "one.csv", "--quiet") == (0, "", "")
     given, answer = (pd.read_csv(own / f, keep_default_na=False) for f in ("own.csv", "out.csv"))
     assert list(answer) == ["formula", "enthalpy", "note", "prediction", "std", "lower", "upper", "unknown_elements",
                             "trace_elements", "distance", "nearest", "outside", "reason"]
@@ -309,7 +310,9 @@ def test_parts_make_the_same_answer(own, tmp_path):
     answers = []
     for source, chunk in ((own / "own.csv", 20_000), (own / "own.csv", 7), (tmp_path / "own.parquet", 50)):
         code, _, err = run("predict", own / "m.lgdcnn", "--csv", source, "--out", tmp_path / "o.csv", "--chunk", chunk, "--coverage", 0.5)
-        assert code == 0 and err.startswith("note: elements that the model was not trained on stand in 1 of the formulas")
+        saved, note = err.splitlines()
+        assert code == 0 and saved == f"saved {tmp_path / 'o.csv'}"
+        assert note.startswith("note: elements that the model was not trained on stand in 1 of the formulas")
         answers.append(pd.read_csv(tmp_path / "o.csv", keep_default_na=False))
     for other in answers[1:]: pd.testing.assert_frame_equal(answers[0], other, rtol=1e-4, atol=1e-5)
     code, out, _ = run("predict", own / "m.lgdcnn", "--csv", own / "own.csv", "--format", "json", "--chunk", 9, "--coverage", 0.5)

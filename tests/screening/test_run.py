@@ -4,10 +4,12 @@ import errno
 import itertools
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +31,7 @@ from lgdcnn.screening.groups import element_list
 from lgdcnn.screening.models import Named
 from lgdcnn.screening.parts import ScreenQuestion, Table, part_path
 from lgdcnn.screening.report import short_list
-from lgdcnn.screening.run import Task, screen
+from lgdcnn.screening.run import Done, Task, screen
 from lgdcnn.screening.space import Enumeration
 from lgdcnn.screening.template import Template
 
@@ -40,7 +42,7 @@ class Lengths:
     "Stand in for models: the value of a candidate follows from its composition, and is the same for many."
     labels = ["gap"]
     def __init__(self, *rest): pass
-    def check(self): pass
+    def check(self, option="--model"): pass
     def ask(self, c): return {"value(gap)": np.round(np.add.reduceat(c.numbers * c.fractions, c.offsets[:-1]) if len(c) else np.zeros(0))
                               .astype(np.float32), "unseen": np.zeros(len(c), dtype=bool)}
 
@@ -135,6 +137,48 @@ def test_a_bad_formula_names_its_row(tmp_path, quick):
     with pytest.raises(InputError, match="row 2"): screen(question, tmp_path / "s")
 
 
+def test_a_mended_table_keeps_its_other_parts(quick, tmp_path):
+    "Its sum has changed and its path has not: what was finished is not done again, and the list is that of a new folder."
+    path, rows = tmp_path / "t.csv", ["CaTiO3", "NaCl", "KF", "SrTiO3", "LiF", "sand"]
+    ask = lambda: ScreenQuestion(Table(str(path), None, files.sum_of(path)), (Named("gap", "band_gap_mp"),), (read_aim("max", "gap"),), rows=2)
+    path.write_text("\n".join(["formula", *rows]))
+    with pytest.raises(InputError, match=r"row 5: .*\(line 7\)"): screen(ask(), tmp_path / "s")
+    path.write_text("\n".join(["formula", *rows[:5], "SiO2"]))
+    made = []
+    outcome = screen(ask(), tmp_path / "s", lambda work, tasks: ((made.append(t.k), (t, work(t)))[1] for t in tasks))
+    assert made == [2] and ranked(ask(), tmp_path / "s", outcome) == ranked(ask(), tmp_path / "n", screen(ask(), tmp_path / "n"))
+
+
+def test_lines_of_bad_formulas_come_back_from_another_process():
+    with pytest.raises(InputError) as e: run.candidates(None, Task(1, 0, 7, 8, None, ("sand",), np.array([12])))
+    assert "row 7" in str(pickle.loads(pickle.dumps(e.value))) and "(line 12)" in str(pickle.loads(pickle.dumps(e.value)))
+
+
+def test_what_is_refused_leaves_no_question_behind(quick, tmp_path):
+    "Run again without what was wrong, the same folder is free."
+    (known := tmp_path / "known.csv").write_text("formula\nNaCl\nsand\n")
+    with pytest.raises(InputError, match=r"known.csv': row 1.*\(line 3\)"): screen(pool(60, known=((str(known), files.sum_of(known)),)), tmp_path / "s")
+    (table := tmp_path / "t.csv").write_text("x\n1\n")
+    with pytest.raises(InputError, match="no formula column"): screen(ScreenQuestion(Table(str(table)), (Named("gap", "band_gap_mp"),)), tmp_path / "s")
+    assert not (tmp_path / "s").exists() and screen(pool(60), tmp_path / "s").finished
+
+
+def test_progress_knows_how_much_there_is_in_each_pass(quick, tmp_path):
+    "Parts that were asked for, and those that a first pass sends on; of what was there before nothing is said about the rate."
+    told = []
+    @contextmanager
+    def progress(stage, total):
+        told.append([stage, total, 0])
+        yield lambda done: told[-1].__setitem__(2, told[-1][2] + done.task.end - done.task.start)
+    question = pool(60, first=(Named("gap", "band_gap_mp", "bf16"),), keep=20)
+    screen(question, tmp_path, only=range(2, 4), progress=progress)
+    screen(question, tmp_path, progress=progress)
+    assert told == [[1, 120, 120], [1, question.source.size, question.source.size], [2, 20, 20]]
+    with command.progress_bar(False)(1, 200) as tell:
+        tell(Done(Task(1, 0, 0, 120), {}, None))
+        assert tell.args[0].n == tell.args[0].initial == 120  # the rate is (n - initial) over the time
+
+
 # whoever dies
 
 class Stopped(BaseException): "The process is killed here."
@@ -171,6 +215,12 @@ def test_a_full_disk_is_one_line_and_what_is_finished_stays(quick, tmp_path, mon
     assert "\n" not in str(e.value) and len(bytes_of(tmp_path / "s")) == 2
     screen(question, tmp_path / "s")
     assert bytes_of(tmp_path / "s") == (screen(question, tmp_path / "w"), bytes_of(tmp_path / "w"))[1]
+
+
+@pytest.mark.parametrize("number, remedy", [(errno.ENOSPC, "make room and run"), (errno.EACCES, "mend that, or name another folder")])
+def test_the_remedy_belongs_to_the_fault(number, remedy):
+    def write(): raise OSError(number, os.strerror(number))
+    with pytest.raises(InputError, match=remedy): files.storing(Path("s"), write)
 
 
 def test_a_worker_that_writes_elsewhere_is_noticed(quick, tmp_path):
@@ -242,7 +292,9 @@ REFUSED = [
     (["--keep", "nan"], "share between 0 and 1"), (["--keep", "inf"], "share between 0 and 1"), (["--keep", "1.5"], "or a whole number"),
     (["--parts", "5:2"], "write it like 0:100"), (["--parts=-1:2"], "write it like 0:100"), (["--x", "1:0:0.1"], "cannot read the steps"),
     (["--x", "0:1:1e-9"], "are 1,000,000,001: 1,000 at most"), (["--x", "0.000000001"], "has amounts up to"), (["--atoms", "0"], "not in the range"),
-    (["--above", "gap=nan"], "a threshold, like gap=2")]
+    (["--above", "gap=nan"], "a threshold, like gap=2"), (["--atoms", "9"], "belongs to --elements"), (["--sizes", "2"], "belongs to --elements"),
+    (["--formula", "x"], "belongs to --csv"), (["--keep", "0.5"], "belongs to --first"), (["--scheduler", ""], "--scheduler is empty"),
+    (["--max", "e", "--model", "e=formation_enthalpy_mp", "--first", "gap=band_gap_mp@bf16"], "no model of --first answers for it; there are gap")]
 
 
 @pytest.mark.parametrize("more, said", REFUSED)

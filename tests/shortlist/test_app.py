@@ -84,6 +84,14 @@ def test_a_table_comes_back_whole_and_ranked(asked):
     assert up["rank"][best] == 1 and down["rank"][best] == len(inside)
 
 
+@pytest.mark.parametrize("ranks, problems, said", [
+    ([1, 2], ["", ""], "2 of 2 rows are ranked."),
+    ([1, None, None], ["", "", "x"], "1 of 3 rows is ranked; 1 is outside of what the model knows; 1 cannot be read."),
+    ([None, None], ["", ""], "0 of 2 rows are ranked; 2 are outside of what the model knows.")])
+def test_rows_are_counted_in_words(ranks, problems, said):
+    assert answers._counts(pd.DataFrame({"rank": ranks, "problem": problems})) == said
+
+
 @pytest.mark.parametrize("content, said", [
     (b"a,b\n1,2\n", "formula"), (b"formula\nXq\n", "no row has a formula that can be read"), (b"", "is empty"),
     (b"formula,std\nNaCl,1\n", "has a column 'std' already"), (b"formula,problem\nNaCl,1\nXq,2\n", "has a column 'problem' already"),
