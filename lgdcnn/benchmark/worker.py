@@ -26,6 +26,7 @@ from .claims import Claims
 from ..config import MODELS, PROTOCOLS, InputError, choose, repo_root, settings
 from ..training.device import Machine, resolve_device
 from ..data.packing import ArraySet, load_pack
+from ..data.registry import unit_after
 from ..networks.plugins import load_plugins
 from ..data.parts import part_set, read_part
 from .plan import JOINT, MAIN, epochs, is_kept, kind, make_plan, networks
@@ -188,7 +189,7 @@ def _checkpoint(store: ResultStore, cell: Cell) -> Path:
 def _line(row: RunRow) -> str:
     "Say in a line what came out."
     name = "mae" if row.task == "regression" else "roc_auc"
-    unit = f" {row.unit}" if name == "mae" else ""
+    unit = unit_after(row.unit) if name == "mae" else ""
     return (f"{row.cell.id}: test {name} {row.test[name]:.4g}{unit}, validation {row.val.get(name, math.nan):.4g}, "
             f"{row.seconds:.0f} s")
 

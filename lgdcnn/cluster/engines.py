@@ -10,6 +10,7 @@ __all__ = ['Work', 'Answers', 'Engine', 'DEATHS', 'GivenUp', 'in_turn', 'side_by
 import contextlib
 import functools
 import itertools
+import logging
 import math
 import os
 import platform
@@ -113,8 +114,21 @@ def _plainly(address: str) -> Iterator[None]:
     try: yield
     except (CancelledError, CommClosedError, TimeoutError):
         raise InputError(f"the scheduler at {address} has gone: what is finished is kept; run the same again") from None
+    except RuntimeError as e:
+        if "deserialization" not in str(e): raise
+        raise InputError(f"the scheduler at {address} has not what is installed here: it reads what it hands on, so install "
+                         "the same version of this package there, and begin it anew") from None
     except ModuleNotFoundError as e:
         raise InputError(f"a worker of {address} lacks the package {e.name}: install there what is installed here") from None
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    "Keep Dask from printing the trace of what is said in one line."
+    handlers = [(h, h.level) for h in logging.getLogger("distributed").handlers]
+    for h, _ in handlers: h.setLevel(logging.CRITICAL + 1)
+    try: yield
+    finally:
+        for h, level in handlers: h.setLevel(level)
 
 def dask_client(address: str,
                 patience: float = 10,  # seconds
@@ -175,9 +189,10 @@ def by_dask(work: Work, tasks: Iterable,
         finished.add(future := client.submit(checked, task, pure=False))
         return future
     try:
-        with _plainly(address):
+        with _silent(), _plainly(address):
             answer = functools.partial(_dask_answer, given_up)
             yield from _bounded(submit, iter(tasks), _room(client), running, lambda _: finished.next_batch(), answer)
     finally:
-        with contextlib.suppress(Exception): client.cancel(list(running))
-        client.close()
+        with _silent():
+            with contextlib.suppress(Exception): client.cancel(list(running))
+            client.close()
