@@ -227,7 +227,10 @@ def screen(folder: Path, workers: int | None, scheduler: str | None, top: int, o
     from lgdcnn.screening import run
     question, parts, start = read_question(**options), read_parts_range(only), time.perf_counter()
     check_belonging(given_options())
-    outcome = run.screen(question, folder, read_engine(question, workers, scheduler), parts, progress_bar(quiet))
+    try: outcome = run.screen(question, folder, read_engine(question, workers, scheduler), parts, progress_bar(quiet))
+    except KeyboardInterrupt:
+        click.echo("stopped: what is finished is kept, and the same command goes on", err=True)
+        raise
     if not quiet: click.echo(f"{time.perf_counter() - start:.0f} s; " + seconds_in_words(outcome.seconds), err=True)
     if outcome.finished: return write_report(question, folder, outcome, top)
     n, verb = outcome.n_parts[0], "is" if outcome.n_parts[0] == 1 else "are"

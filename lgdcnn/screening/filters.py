@@ -7,8 +7,10 @@ __all__ = ['whole_block', 'without', 'Charges', 'smact_charges', 'composition_ha
 
 # %% ../../nbs/17_screening/04_filters.ipynb #97c2f698
 import functools
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 
@@ -17,7 +19,8 @@ from ..config import InputError
 from .space import Block
 
 # %% ../../nbs/17_screening/04_filters.ipynb #b2c52237
-_MOST_ATOMS = 1000
+_MOST_ATOMS = 1000  # tried one after the other
+_MOST_DENOMINATOR, _LARGEST_FORMULA = 100_000, 1_000_000  # four digits of an occupancy, in a formula of ten atoms
 
 def whole_block(c: Compositions,
                 numbers: np.ndarray,  # (N,) of the candidates
@@ -34,7 +37,14 @@ def whole_block(c: Compositions,
         fits = (abs(tried - tried.round()) < 1e-9 * atoms).all(1)
         amounts[left[fits]] = tried[fits].round()
         left = left[~fits]
+    for i in left: amounts[i, :n[i]] = _large_amounts(fractions[i, :n[i]])
     return Block(np.asarray(numbers), z, amounts)
+
+def _large_amounts(fractions: np.ndarray) -> np.ndarray:  # 0 where there are none
+    "Find whole amounts in formulas of many atoms, like those of measured occupancies."
+    atoms = math.lcm(*(Fraction(f).limit_denominator(_MOST_DENOMINATOR).denominator for f in fractions.tolist()))
+    tried = fractions * min(atoms, _LARGEST_FORMULA + 1)
+    return tried.round() * (atoms <= _LARGEST_FORMULA and (abs(tried - tried.round()) < 1e-8).all())
 
 # %% ../../nbs/17_screening/04_filters.ipynb #c0cdb6ab
 def without(block: Block,

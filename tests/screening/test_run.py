@@ -311,6 +311,13 @@ def test_sizes_that_cannot_be_meant(sizes, tmp_path):
     assert told.exit_code == 2 and "write it like 2-4" in told.stderr and len(told.stderr.splitlines()) == 1
 
 
+def test_whoever_stops_it_is_told_that_it_goes_on(tmp_path, monkeypatch):
+    def stopped(*rest): raise KeyboardInterrupt
+    monkeypatch.setattr(run, "screen", stopped)
+    told = CliRunner().invoke(main, ["screen", str(tmp_path / "s"), *ASK])
+    assert told.exit_code == 1 and "what is finished is kept, and the same command goes on" in told.stderr
+
+
 def test_a_list_of_known_compounds_without_formulas(quick, tmp_path):
     (path := tmp_path / "known.csv").write_text("x\n1\n")
     with pytest.raises(InputError, match="no formula column"): screen(pool(60, known=((str(path), files.sum_of(path)),)), tmp_path / "s")
