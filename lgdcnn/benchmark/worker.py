@@ -97,10 +97,11 @@ class _Worker:
         self.store, self.load, self.machine, self.force, self.keep = store, load, machine, force, keep
         self.in_parts, self.note, self.tell, self.fitting, self.networks = in_parts, note, tell, fitting, networks
         self.end, self.outcome, self.claims = time.monotonic() + budget, Outcome(), claims or Claims(store.folder, note=note)
-        self.rows = {r.cell: r for r in store.rows()}
+        self.rows = {}
 
     def look(self) -> None:
-        "Learn what others have finished since; a row that cannot be read teaches nothing."
+        "Learn what others have finished since, for projections; a row that cannot be read teaches nothing."
+        if self.end == math.inf: return  # nobody asks how long a cell takes, and there may be thousands of rows
         for cell in set(self.store.cells()) - set(self.rows):
             with contextlib.suppress(InputError): self.rows[cell] = self.store.read(cell)
 
@@ -108,6 +109,7 @@ class _Worker:
         "Say why a cell is not to be started now, or ''."
         if self.store.has(cell) and not self.force: return "done before"
         if why := impossible(cell): return f"not possible ({why})"
+        if self.end == math.inf: return ""
         needed = projected_seconds(cell, self.rows.values(), self.machine.label)[0]
         if self.in_parts and cell.model in networks():
             epoch = 1.2 * needed / epochs(cell)  # nothing is put aside before the end of an epoch

@@ -253,7 +253,7 @@ def design_run(budget: float, threads: int, share: str, workers: int | None, exe
     if not (k.isdecimal() and n.isdecimal() and 0 < int(k) <= int(n)):
         raise InputError(f"--share {share!r} is no part like 1/1 or 2/3")
     if elsewhere:
-        from lgdcnn.cluster.engines import engine_of
+        from lgdcnn.cluster.slurm import engine_of
         from lgdcnn.cluster.studies import study_by
         engine = engine_of(executor, workers, scheduler, slurm, 1 + budget / 60, folder / "slurm")
         new = study_by(engine, folder, DesignPlan(), budget, share, say, threads=threads)

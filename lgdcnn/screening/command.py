@@ -4,13 +4,15 @@
 
 # %% auto #0
 __all__ = ['AIMS', 'read_source', 'read_sizes', 'progress_bar', 'read_question', 'read_parts_range', 'default_workers',
-           'read_engine', 'write_report', 'seconds_in_words', 'given_options', 'check_belonging', 'screen']
+           'read_engine', 'write_report', 'memory_in_words', 'seconds_in_words', 'given_options', 'check_belonging',
+           'screen']
 
 # %% ../../nbs/17_screening/10_command.ipynb #2cde04d8
 import functools
 import io
 import json
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -60,19 +62,20 @@ def read_sizes(text: str) -> tuple[int, ...]:
     except ValueError: raise InputError(f"--sizes {quoted(text)} cannot be read: write it like 2-4 or 2,3") from None
 
 # %% ../../nbs/17_screening/10_command.ipynb #ed51616a
-def progress_bar(quiet: bool) -> Callable:
+def progress_bar(total: int | None,  # numbers of the first pass; None where nobody knows
+                 quiet: bool) -> Callable:
     "Return what `lgdcnn.screening.run.screen` tells its progress to."
     @contextmanager
-    def progress(stage: int, total: int | None) -> Iterator[Callable]:
+    def progress(stage: int) -> Iterator[Callable]:
         from tqdm import tqdm
-        with tqdm(total=total, unit=" candidates", unit_scale=True, mininterval=1, desc=f"pass {stage}",
-                  disable=quiet) as bar:
+        with tqdm(total=total if stage == 1 else None, unit=" candidates", unit_scale=True, mininterval=1,
+                  desc=f"pass {stage}", disable=quiet) as bar:
             yield functools.partial(_advance, bar)
     return progress
 
 def _advance(bar: "tqdm", done: "Done") -> None:
     "Move a bar on; parts that were there before say nothing about the rate."
-    n = done.task.end - done.task.start
+    n, bar.total = done.task.end - done.task.start, done.of
     if done.seconds is None and not bar.disable:
         for name in ("initial", "n", "last_print_n"): setattr(bar, name, getattr(bar, name) + n)
     else: bar.update(n)
@@ -157,6 +160,13 @@ def write_report(question: "ScreenQuestion", folder: Path, outcome: "ScreenOutco
     click.echo("\n".join(notes(question, folder, outcome, table)))
     click.echo(f"the short list is {folder / 'top.csv'}, the picture {folder / 'top.png'}")
 
+def memory_in_words() -> str:
+    "Say how much memory this process, or the largest of those that it began, held at most; nothing where nobody knows."
+    try: import resource
+    except ImportError: return ""  # Windows
+    most = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return f", at most {most * (1 if sys.platform == 'darwin' else 1024) / 1e9:.1f} GB in a process"
+
 def seconds_in_words(seconds: dict[str, float]) -> str:
     "Say how long the steps took, all workers together."
     return ", ".join(f"{step} {s:.1f} s" for step, s in seconds.items()) or "nothing was left to do"
@@ -227,11 +237,13 @@ def screen(folder: Path, workers: int | None, scheduler: str | None, top: int, o
     from lgdcnn.screening import run
     question, parts, start = read_question(**options), read_parts_range(only), time.perf_counter()
     check_belonging(given_options())
-    try: outcome = run.screen(question, folder, read_engine(question, workers, scheduler), parts, progress_bar(quiet))
+    bar = progress_bar(run.numbers_asked(question, parts), quiet)
+    try: outcome = run.screen(question, folder, read_engine(question, workers, scheduler), parts, bar)
     except KeyboardInterrupt:
         click.echo("stopped: what is finished is kept, and the same command goes on", err=True)
         raise
-    if not quiet: click.echo(f"{time.perf_counter() - start:.0f} s; " + seconds_in_words(outcome.seconds), err=True)
+    if not quiet:
+        took = f"{time.perf_counter() - start:.0f} s{memory_in_words()}"
+        click.echo(f"{took}; {seconds_in_words(outcome.seconds)}", err=True)
     if outcome.finished: return write_report(question, folder, outcome, top)
-    n, verb = outcome.n_parts[0], "is" if outcome.n_parts[0] == 1 else "are"
-    click.echo(f"of parts {only} {n:,} {verb} there and finished; run without --parts to rank", err=True)
+    click.echo(f"parts {only}: {outcome.n_parts[0]:,} finished; run without --parts to rank", err=True)

@@ -175,6 +175,7 @@ class Done(NamedTuple):
     task: Task
     counts: dict[str, int]
     seconds: dict[str, float] | None  # None: it was there before
+    of: int | None = None  # numbers of the whole pass; None where nobody knows
 
 def run_pass(question: ScreenQuestion, folder: Path, tasks: Iterator[Task], engine: Engine = in_turn) -> Iterator[Done]:
     "Make the parts that are missing; raises `InputError` if a part is not where it should be."
@@ -239,7 +240,7 @@ def numbers_asked(question: ScreenQuestion, only: range | None) -> int | None:  
 def screen(question: ScreenQuestion, folder: str | Path,
            engine: Engine = in_turn,  # see `lgdcnn.cluster.engines`
            only: range | None = None,  # parts of the first pass
-           progress: Callable | None = None,  # of pass and how many numbers (or None): a context, in it a function of `Done`
+           progress: Callable | None = None,  # called with the number of the pass; a context that gives a function of `Done`
           ) -> ScreenOutcome:
     "Answer a question into a folder; goes on where it was left."
     check_question(question)
@@ -250,8 +251,9 @@ def screen(question: ScreenQuestion, folder: str | Path,
         if stage == 2:
             chosen = choose_best(question, folder, outcome)
             tasks, total = second_tasks(question, chosen), len(chosen["number"])
-        with progress(stage, total) if progress else nullcontext(lambda done: None) as tell:
-            outcome = _after(outcome, run_pass(question, folder, tasks, engine), tell)
+        with progress(stage) if progress else nullcontext(lambda done: None) as tell:
+            parts = (done._replace(of=total) for done in run_pass(question, folder, tasks, engine))
+            outcome = _after(outcome, parts, tell)
     return outcome
 
 def _after(outcome: ScreenOutcome, parts: Iterator[Done], tell: Callable) -> ScreenOutcome:

@@ -1,22 +1,29 @@
 "A plan, a screening and a study on one Dask cluster, a worker killed in the middle of each; a plan by submitit's local jobs: the same numbers."
+import errno
 import importlib.util
 import json
 import os
 import signal
 import sys
+import threading
+import time
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
-from small_tasks import few_rows, wrong
+from small_tasks import counted, few_rows, wrong
 from test_benchmark import tiny_set
+from test_slurm import slurm  # noqa: F401
 
 from lgdcnn.benchmark.claims import Claims
 from lgdcnn.benchmark.results import Cell
 from lgdcnn.benchmark.store import ResultStore
+from lgdcnn.benchmark.supervisor import Report
 from lgdcnn.cli import main
+from lgdcnn.cluster import cells, engines
 from lgdcnn.cluster.cells import How, do_cell, run_by
 from lgdcnn.cluster.engines import by_dask, dask_client, in_turn
 from lgdcnn.cluster.studies import study_by
@@ -86,6 +93,74 @@ def test_a_cell_whose_worker_died_after_its_last_file_is_done(alone, tmp_path):
     assert scores(tmp_path) == {n: wanted[n] for n in report.done}
 
 
+def test_a_full_disk_ends_the_run_and_what_is_finished_stays(alone, tmp_path, monkeypatch):
+    "No other cell is trained for nothing, and none is called a failure."
+    how, _, wanted = alone
+    plain, sent = ResultStore.write, []
+    noted = lambda work, tasks: ((sent.append(t), (t, work(t)))[1] for t in tasks)
+    def full(store, *rest):
+        if len(sent) == 3: raise OSError(errno.ENOSPC, "No space left on device")
+        plain(store, *rest)
+    monkeypatch.setattr(ResultStore, "write", full)
+    report = run_by(noted, CELLS, how(str(tmp_path)))
+    assert report.why.startswith("no room to write (No space left on device); what is finished is kept") and "\n" not in report.why
+    assert len(sent) == 3 and report.left == 4 and not report.failed and report.code == 1 and Claims(tmp_path).held() == []
+    monkeypatch.setattr(ResultStore, "write", plain)
+    assert len(run_by(in_turn, CELLS, how(str(tmp_path))).done) == 4 and scores(tmp_path) == wanted
+
+
+def test_a_worker_that_writes_to_another_disk_is_noticed_at_its_first_cell(alone, tmp_path, monkeypatch):
+    how, _, _ = alone
+    monkeypatch.setattr(cells, "SEEN", 0.1)
+    elsewhere = lambda work, tasks: ((t, {"failed": "", "passed": [], "stopped": ""}) for t in tasks)
+    report = run_by(elsewhere, CELLS, how(str(tmp_path)))
+    assert "all machines must see" in report.why and report.left == 6 and report.code == 1 and Claims(tmp_path).held() == []
+
+
+def test_a_file_that_is_seen_late_is_seen(tmp_path):
+    path = tmp_path / "row.json"
+    (late := threading.Timer(0.3, path.write_text, ["{}"])).start()
+    assert cells.seen(path)
+    late.join()
+
+
+def test_a_budget_that_is_spent_begins_nothing_and_puts_aside(alone, tmp_path):
+    how, _, _ = alone
+    spent = how(str(tmp_path), until=time.time() - 1)
+    assert do_cell(spent, CELLS[0].id)["passed"] == ["too long for what is left"]
+    report = run_by(lambda work, tasks: [pytest.fail("handed out") for t in tasks], CELLS, spent)
+    assert report.left == 6 and report.code == 0 and Claims(tmp_path).held() == []
+    paused = lambda work, tasks: ((t, {"failed": "", "passed": ["put aside, to go on with"], "stopped": ""}) for t in tasks)
+    report = run_by(paused, CELLS[:1], how(str(tmp_path)))
+    assert report.aside == {CELLS[0].id} and report.left == 1 and report.code == 0
+
+
+def test_workers_elsewhere_are_told_all_that_the_command_was(tmp_path, monkeypatch):
+    "Networks of one's own, the time there is, threads: what is not sent along is not there."
+    told = {}
+    monkeypatch.setattr(cells, "run_by", lambda engine, plan, how, note: told.update(engine=engine, how=how) or Report())
+    monkeypatch.setattr(cells, "loaded", lambda: ["/own/network.py"])
+    words = ["--executor", "slurm", "--slurm", "cpus_per_task=4", "--budget", "2h", "--keep-models", "--results", str(tmp_path)]
+    start = time.time()
+    assert CliRunner().invoke(main, ["benchmark", "run", "--cell", CELLS[0].id, *words]).exit_code == 0
+    how, engine = told["how"], told["engine"]
+    assert (how.load, how.threads, how.networks, how.until > start + 7190) == (("/own/network.py",), 4, True, True)
+    assert engine.keywords["given_up"]("a/cell", "died")["failed"] == "died"
+    seen = []
+    monkeypatch.setattr(cells, "load_plugins", seen.append)
+    monkeypatch.setattr(cells, "fill", lambda plan, store, load, machine, *rest, **more: seen.append(machine.threads) or SimpleNamespace(failed=[], passed={}, stopped=""))
+    do_cell(How(str(tmp_path), device="cpu", load=("a.py",)), CELLS[0].id)
+    assert seen == [("a.py",), 1]
+
+
+def test_a_task_that_kills_its_workers_is_answered_for_where_others_can_go_on():
+    KilledWorker = pytest.importorskip("distributed", reason="pip install lgdcnn[cluster]").KilledWorker
+    class Dead:
+        def result(self): raise KilledWorker("t", SimpleNamespace(address="tcp://10.0.0.2:1"), 3)
+    assert engines._dask_answer(lambda task, why: (task, why.split(" (")[0]), Dead(), 7) == (7, "a task killed every worker that took it")
+    with pytest.raises(InputError, match="10.0.0.2:1 was the last.*what is finished is kept"): engines._dask_answer(None, Dead(), 7)
+
+
 # one cluster of two worker processes for all of it
 
 @pytest.fixture(scope="module")
@@ -138,12 +213,15 @@ def test_a_screening_has_the_parts_and_the_top_100_of_one_process(address, tmp_p
 
 @pytest.mark.slow
 def test_a_plan_loses_no_cell_and_does_none_twice(address, alone, tmp_path):
+    "A worker is killed between two epochs: its cell is begun again, and no other is."
     how, _, wanted = alone
-    cruel = Cruel(address, 1)
-    report = run_by(partial(by_dask, address=address), CELLS, how(str(tmp_path)), cruel)
-    assert cruel.killed == 1 and report.code == 0 and report.left == 0, str(report)
-    assert sorted(report.done) == sorted(set(report.done)) == sorted(wanted), "a cell was lost, or done twice"
-    assert scores(tmp_path) == wanted and Claims(tmp_path).held() == [] and cruel.seen == 6
+    victim, heard = CELLS[3].id, []
+    engine = lambda work, tasks: by_dask(partial(counted, str(tmp_path), victim, work), tasks, address)
+    report = run_by(engine, CELLS, how(str(tmp_path / "results")), heard.append)
+    assert report.code == 0 and report.left == 0, str(report)
+    assert {p.name: len(p.read_text()) for p in tmp_path.iterdir() if p.is_file()} == {c.id.replace("/", "-"): 1 + (c.id == victim) for c in CELLS}
+    assert sorted(report.done) == sorted(wanted) and len(heard) == 6
+    assert scores(tmp_path / "results") == wanted and Claims(tmp_path / "results").held() == []
 
 
 @pytest.mark.slow
@@ -170,14 +248,17 @@ def test_trials_that_are_written_in_a_notebook_go_to_dask_as_they_are(address, t
 
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("submitit") is None, reason="pip install lgdcnn[cluster]")
-def test_submitit_runs_a_plan_from_the_command(alone, tmp_path):
+@pytest.mark.parametrize("where", ["local", "slurm"])
+def test_submitit_runs_a_plan_from_the_command(where, alone, tmp_path, request):
     _, folder, wanted = alone
+    if where == "slurm": request.getfixturevalue("slurm")
     cells = [w for c in CELLS[:2] for w in ("--cell", c.id)]
     words = ["benchmark", "run", *cells, "--executor", "slurm", "--workers", "2", "--device", "cpu", "--precision", "fp32", "--threads", "1",
-             "--pack", str(folder / "pack.npz"), "--rehearse", str(folder / "small.json"), "--results", str(tmp_path)]
+             "--pack", str(folder / "pack.npz"), "--rehearse", str(folder / "small.json"), "--results", str(tmp_path / "results")]
     told = CliRunner().invoke(main, words)
     assert told.exit_code == 0 and told.stdout == "2 run\n", told.stderr
-    assert scores(tmp_path) == {c.id: wanted[c.id] for c in CELLS[:2]}
+    assert ("note: there is no Slurm here" in told.stderr) == (where == "local")
+    assert scores(tmp_path / "results") == {c.id: wanted[c.id] for c in CELLS[:2]}
 
 
 @pytest.mark.parametrize("more, said", [(["--executor", "dask"], "give both"), (["--scheduler", "tcp://x:1"], "go together"),

@@ -1,18 +1,23 @@
 "Tasks go out and come back, whoever dies: processes, submitit's local jobs; a cluster that goes away is one line."
 import importlib.util
+import io
+import logging
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from small_tasks import deadly, slowly, wrong
 
-from lgdcnn.cluster import engines
-from lgdcnn.cluster.engines import by_dask, by_slurm, dask_client, side_by_side, slurm_executor
+from lgdcnn.cluster import engines, slurm
+from lgdcnn.cluster.engines import by_dask, dask_client, side_by_side
+from lgdcnn.cluster.slurm import by_slurm, slurm_executor
 from lgdcnn.config import InputError
 
 has = lambda name: importlib.util.find_spec(name) is not None
 needs_dask = pytest.mark.skipif(not has("distributed"), reason="pip install lgdcnn[cluster]")
+pytestmark = pytest.mark.filterwarnings("ignore:there is no Slurm here")
 needs_submitit = pytest.mark.skipif(not has("submitit"), reason="pip install lgdcnn[cluster]")
 
 
@@ -44,11 +49,13 @@ def test_tasks_are_asked_for_as_they_are_needed_and_errors_come_through():
     with pytest.raises(InputError, match="7 cannot be done"): list(side_by_side(wrong, [7], 1))
 
 
+class Answer:
+    def __init__(self, k): self.k = k
+    def result(self): return -self.k
+
+
 def test_workers_that_come_later_are_given_work():
     rooms, underway = iter([2, 2, 6, 6, 6, 6, 6, 6]), []
-    class Answer:
-        def __init__(self, k): self.k = k
-        def result(self): return -self.k
     def first_done(running):
         underway.append(len(running))
         return [next(iter(running))]
@@ -68,7 +75,41 @@ def test_a_cluster_without_workers_and_one_that_goes_away():
         answers = by_dask(slowly, range(1000), empty.scheduler_address, 20)
         next(answers)
         empty.close()
-        with pytest.raises(InputError, match="has gone: what is finished is kept"): list(answers)
+        (heard := logging.StreamHandler(io.StringIO())).setLevel(logging.ERROR)
+        logging.getLogger("distributed").addHandler(heard)
+        with pytest.raises(InputError, match="has gone: what is finished is kept"), engines._silent():
+            logging.getLogger("distributed").critical("a trace")
+            list(answers)
+        logging.getLogger("distributed").removeHandler(heard)
+    assert heard.stream.getvalue() == "" and heard.level == logging.ERROR
+
+
+@needs_dask
+@pytest.mark.parametrize("error, kind, said", [
+    (RuntimeError("Error during deserialization of the task graph. This frequently\noccurs if"), InputError, "scheduler at tcp://x:1 has not what is installed here"),
+    (ModuleNotFoundError("No module named 'smact'", name="smact"), InputError, "a worker of tcp://x:1 lacks the package smact"),
+    (RuntimeError("of the work"), RuntimeError, "of the work")])
+def test_a_cluster_without_our_packages_is_one_line(error, kind, said):
+    with pytest.raises(kind, match=said) as e, engines._plainly("tcp://x:1"): raise error
+    assert "\n" not in str(e.value)
+
+
+@needs_dask
+def test_what_a_task_costs_does_not_grow_with_the_workers(monkeypatch):
+    "Of a thousand workers: ends are told one by one, and who works there is asked for now and then, not at each task."
+    asked, most = [], []
+    client = SimpleNamespace(loop=None, cancel=lambda futures: None, close=lambda: None, submit=lambda work, task, pure: Answer(task),
+                             nthreads=lambda: asked.append(1) or dict.fromkeys(range(1000), 1))
+    class Ends:
+        def __init__(self, loop): self.underway = []
+        def add(self, future): self.underway.append(future)
+        def next_batch(self):
+            most.append(len(self.underway))
+            return [self.underway.pop(0)]
+    monkeypatch.setattr(engines, "dask_client", lambda *rest: client)
+    monkeypatch.setattr("distributed.as_completed", Ends)
+    assert sorted(by_dask(abs, range(4000), "tcp://10.0.0.1:8786")) == [(k, -k) for k in range(4000)]
+    assert max(most) == 2000 and len(asked) < 40
 
 
 # Slurm, by submitit's local jobs
@@ -87,7 +128,7 @@ def test_work_that_fails_and_jobs_that_die_always_are_one_line(tmp_path, monkeyp
     assert (tmp_path / ".gitignore").read_text() == "*\n"
     with pytest.raises(InputError, match="job .* failed: .*9 cannot be done") as e: list(by_slurm(wrong, [9], executor, 1, 0.05))
     assert "\n" not in str(e.value)
-    monkeypatch.setattr(engines, "AGAIN", 0)
+    monkeypatch.setattr(slurm, "AGAIN", 0)
     with pytest.raises(InputError, match="killed 1 times"): list(by_slurm(os._exit, [1], executor, 1, 0.05))
 
 

@@ -167,16 +167,18 @@ def test_progress_knows_how_much_there_is_in_each_pass(quick, tmp_path):
     "Parts that were asked for, and those that a first pass sends on; of what was there before nothing is said about the rate."
     told = []
     @contextmanager
-    def progress(stage, total):
-        told.append([stage, total, 0])
-        yield lambda done: told[-1].__setitem__(2, told[-1][2] + done.task.end - done.task.start)
+    def progress(stage):
+        told.append([stage, None, 0])
+        def tell(done): told[-1][1:] = done.of, told[-1][2] + done.task.end - done.task.start
+        yield tell
     question = pool(60, first=(Named("gap", "band_gap_mp", "bf16"),), keep=20)
     screen(question, tmp_path, only=range(2, 4), progress=progress)
     screen(question, tmp_path, progress=progress)
     assert told == [[1, 120, 120], [1, question.source.size, question.source.size], [2, 20, 20]]
-    with command.progress_bar(False)(1, 200) as tell:
-        tell(Done(Task(1, 0, 0, 120), {}, None))
-        assert tell.args[0].n == tell.args[0].initial == 120  # the rate is (n - initial) over the time
+    with command.progress_bar(None, False)(2) as tell:
+        tell(Done(Task(1, 0, 0, 120), {}, None, 200))
+        bar = tell.args[0]
+        assert (bar.n, bar.initial, bar.total) == (120, 120, 200)  # the rate is (n - initial) over the time
 
 
 # whoever dies
