@@ -55,7 +55,7 @@ MODEL_LOOK = {  # name -> label, colour, marker, line style
     "random-forest": ("random forest", "#949494", "d", ":"),
     "crabnet-style": ("CrabNet-style", "#fbafe4", "<", "--"),
     "roost-style": ("Roost-style", "#b5de2b", ">", "--"),
-    "best-drawn": ("best drawn (GRU, self-attention)", "#8c564b", "v", "-"),
+    "best-drawn": ("best drawn (GRU, self-attention)", "#8c564b", "<", "-"),
     "lightgbm": ("LightGBM, Magpie", "#595959", "h", ":"),
     "gradient-boosting": ("boosted trees, Magpie", "#737373", "H", ":"),
     "trees-l1": ("boosted trees, absolute", "#4d4d4d", "h", "--"),

@@ -124,7 +124,15 @@ def test_a_task_that_kills_its_jobs_is_answered_for_where_others_can_go_on(slurm
     assert told == {0: 0, 3: "a job was killed 1 times"}
 
 
-def test_jobs_are_cancelled_whoever_ends_the_run(slurm, tmp_path):
+@pytest.fixture
+def interruptible():
+    "Let SIGINT be an exception, whatever tests before have left of it: as it is by default it ends the whole process."
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_jobs_are_cancelled_whoever_ends_the_run(slurm, tmp_path, interruptible):
     "All of them, though one is gone already."
     (tmp_path / "t").mkdir()
     answers = by_slurm(sober, iter([(str(tmp_path / "t"), k) for k in (7, 8)]), slurm_executor(tmp_path / "logs"), 2, 0.05)
