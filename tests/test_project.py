@@ -99,6 +99,12 @@ def test_settings_ini_agrees_with_pyproject(root):
     assert old["version"] == __version__
 
 
+def test_no_two_files_of_tests_have_one_name(root):
+    "They are imported by their names alone, and pytest refuses the second."
+    names = [p.name for p in (root / "tests").rglob("*.py")]
+    assert len(names) > 60 and not {n for n in names if names.count(n) > 1}
+
+
 def test_modules_import_only_from_above(root):
     order = book(root)
     assert len(order) > 80 and len(set(order)) == len(order)

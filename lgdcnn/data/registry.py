@@ -51,7 +51,7 @@ def unit_word(unit: str) -> str:
 
 def unit_after(unit: str | None) -> str:
     "Write a unit to stand behind a number, a space in front; nothing for a pure number, or where it is not known."
-    return "" if unit in (None, "", "1") else f" {unit}"
+    return "" if unit in (None, "", "1", "none") else f" {unit}"
 
 # %% ../../nbs/02_data/01_registry.ipynb #246520da
 def _rows(name: str) -> list[dict]:

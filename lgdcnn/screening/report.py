@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..data.registry import unit_after
 from ..plots.style import COLUMN, axes_for, look
 from .aims import CHANCES, best, equally_good, joined, pareto_front
 from .models import Answers
@@ -55,6 +56,9 @@ def in_words(question: ScreenQuestion, outcome: ScreenOutcome) -> str:
     return "\n".join(lines)
 
 # %% ../../nbs/17_screening/09_report.ipynb #71c4e0a2
+def _in_brackets(name: str, unit: str | None) -> str:
+    return f"{name} ({unit_after(unit).lstrip()})" if unit_after(unit) else name
+
 def _equals(question: ScreenQuestion, folder: Path, outcome: ScreenOutcome, table: "pd.DataFrame") -> list[str]:
     "Say how many were as good as the last that was taken, in each pass; of several aims there is no last one."
     if len(question.aims) != 1: return []
@@ -74,7 +78,7 @@ def notes(question: ScreenQuestion, folder: str | Path, outcome: ScreenOutcome,
          ) -> list[str]:  # lines
     "Say what a reader of the short list should know: units, equals that are not listed, what no model has seen."
     units = Answers(question.models).units
-    known = ", ".join(f"{target} ({unit})" for target, unit in units.items() if unit not in ("", "none"))
+    known = ", ".join(_in_brackets(target, unit) for target, unit in units.items() if unit_after(unit))
     said = [f"values: {known}"] * bool(known)
     aim, *others = question.aims
     if others: said.append(f"a front of {len(table):,}, in the order of --{aim.kind} {aim.target}")
@@ -141,6 +145,5 @@ def _label(column: str, units: Mapping[str, str]) -> str:
     kind, _, rest = column.rstrip(")").partition("(")
     target, _, limit = rest.partition(", ")
     if kind not in CHANCES: target = rest
-    unit = units.get(target, "").replace("none", "")
-    if kind in CHANCES: return f"chance of {target} {kind} {limit} {unit}".rstrip()
-    return f"{target} ({unit})" if unit else target
+    unit = units.get(target)
+    return f"chance of {target} {kind} {limit}{unit_after(unit)}" if kind in CHANCES else _in_brackets(target, unit)

@@ -57,3 +57,12 @@ def test_the_picture_has_units_and_cuts_no_point_off(aims, tmp_path):
     lines = [line for line in ax.lines if line.get_linestyle() == "--"]
     assert [float(line.get_xdata()[0]) for line in lines] == ([1, 2] if aims[0][0] == "window" else [])
     plt.close(ax.figure)
+
+
+@pytest.mark.parametrize("aim", ["max", "above"])
+def test_a_pure_number_has_no_unit(aim, tmp_path):
+    question, outcome, table = answered(tmp_path, [(aim, "n=2" if aim == "above" else "n")], models=(Named("n", "refractive_index"), GAP))
+    assert notes(question, tmp_path, outcome, table)[0] == "values: gap (eV)" and summary(question, outcome)["units"]["n"] == "1"
+    ax = plot_screening(question, tmp_path, outcome, table)
+    assert ax.get_xlabel() == ("chance of n above 2" if aim == "above" else "n")
+    plt.close(ax.figure)
