@@ -8,6 +8,7 @@ __all__ = ['InputError', 'quoted', 'listed', 'RowError', 'choose']
 # %% ../nbs/01_ground/01_errors.ipynb #a7761f80
 import itertools
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import PurePath
 from typing import Any
 
 # %% ../nbs/01_ground/01_errors.ipynb #7abc3f59
@@ -20,7 +21,9 @@ _QUOTED = 80  # characters of a value that a message holds at most
 def quoted(value: object,  # anything, a scalar of numpy included
            most: int = _QUOTED,  # characters
           ) -> str:
-    "Show a value in a message, cut at `most` characters."
+    "Show a value in a message, cut at `most` characters; of a path the end is kept, where the name stands."
+    if isinstance(value, PurePath):
+        return repr(text if len(text := str(value)) <= most else "…" + text[1 - most:])
     if hasattr(value, "item") and getattr(value, "ndim", 1) == 0: value = value.item()  # numpy's scalars name their type
     if isinstance(value, str): return repr(value if len(value) <= most else value[:most - 1] + "…")
     text = " ".join(repr(value).split())

@@ -93,13 +93,13 @@ def check_output(path: str | Path,  # what will be written
     path = Path(path)
     for given in inputs:
         if given is not None and _same_file(path, given):
-            same = "" if str(path) == str(given) else f"the same file as {quoted(str(given))}, "
-            raise InputError(f"{quoted(str(path))} is {same}an input, and would be overwritten: give another name")
-    if path.is_dir() or not path.name: raise InputError(f"{quoted(str(path))} is a folder: give the name of a file")
+            same = "" if str(path) == str(given) else f"the same file as {quoted(Path(given))}, "
+            raise InputError(f"{quoted(path)} is {same}an input, and would be overwritten: give another name")
+    if path.is_dir() or not path.name: raise InputError(f"{quoted(path)} is a folder: give the name of a file")
     if _in_place(path):
-        if not os.access(path, os.W_OK): raise InputError(f"{quoted(str(path))} cannot be written to")
+        if not os.access(path, os.W_OK): raise InputError(f"{quoted(path)} cannot be written to")
         return path
     folder = Path(os.path.realpath(path)).parent if path.is_symlink() else path.parent  # where a link leads
-    if not folder.is_dir(): raise InputError(f"there is no folder {quoted(str(folder))} to write {path.name[:80]} to")
-    if not os.access(folder, os.W_OK): raise InputError(f"the folder {quoted(str(folder))} cannot be written to")
+    if not folder.is_dir(): raise InputError(f"there is no folder {quoted(folder)} to write {path.name[:80]} to")
+    if not os.access(folder, os.W_OK): raise InputError(f"the folder {quoted(folder)} cannot be written to")
     return path

@@ -112,7 +112,7 @@ def writing(out: Path | None, quiet: bool = False) -> Iterator[Callable[[str], o
         with atomic_part(out) as part:
             with part.open("w", encoding="utf-8", newline="") as f: yield f.write
     except OSError as e:
-        raise InputError(f"{quoted(str(out))} cannot be written ({e.strerror}): choose another place") from None
+        raise InputError(f"{quoted(out)} cannot be written ({e.strerror}): choose another place") from None
     if not quiet: tell(f"saved {out}")
 
 # %% ../../nbs/18_cli/06_predict.ipynb #74e141ee

@@ -224,7 +224,7 @@ def _compared(path: Path) -> "pd.DataFrame":
     from lgdcnn.data.reading import TableReader, source_of
     from lgdcnn.data.tables import as_number
     table = TableReader(source_of(path)).table()
-    remedy = f"{quoted(str(path))} is no comparison: `lgdcnn compare DATA --target NAME --out FILE` writes one"
+    remedy = f"{quoted(path)} is no comparison: `lgdcnn compare DATA --target NAME --out FILE` writes one"
     if lacking := [c for c in _KEPT if c not in table]: raise InputError(f"{remedy} (it lacks the column {lacking[0]!r})")
     for c in _KEPT:
         if c in ("model", "formula"): continue

@@ -49,7 +49,7 @@ def _lines(text: io.TextIOBase) -> Iterator[str]:
         if "\0" in line: raise InputError(f"line {n} holds zero bytes: it is no text")
         yield line
 
-def _separator(first: list[str], name: str) -> str:
+def _separator(first: list[str], name: str | Path) -> str:
     "Find the sign between cells from the first lines; raises `InputError` if it could be several."
     if Path(name).suffix.lower() in (".tsv", ".tab"): return "\t"
     header = re.sub(r'"[^"]*"', "", first[0])
@@ -148,7 +148,7 @@ def _text_of(source: Path | BinaryIO) -> Iterator[io.TextIOBase]:
     opened = _COMPRESSED.get(source.suffix.lower(), open)
     with opened(source, "rb") as f, io.TextIOWrapper(f, "utf-8-sig", newline="") as text: yield text
 
-def _separated(text: io.TextIOBase, name: str, separator: str | None) -> tuple[str, Iterator[str]]:
+def _separated(text: io.TextIOBase, name: str | Path, separator: str | None) -> tuple[str, Iterator[str]]:
     "Return the separator of a text and all its lines."
     lines = _lines(text)
     if separator: return separator, lines
@@ -172,7 +172,7 @@ def _parquet_parts(path: Path, most: int) -> Iterator[Part]:
             yield Part(stripped(batch.to_pandas()), size=batch.nbytes)
         if none: yield Part(stripped(f.schema_arrow.empty_table().to_pandas()))
 
-def _spreadsheet_parts(path: Path, name: str, notes: list[str], most: int) -> Iterator[Part]:
+def _spreadsheet_parts(path: Path, name: str | Path, notes: list[str], most: int) -> Iterator[Part]:
     "Read the first sheet of a spreadsheet as text; tells in `notes` if there are others."
     import pandas as pd
     try: import openpyxl  # noqa: F401
@@ -198,12 +198,12 @@ def _spreadsheet_parts(path: Path, name: str, notes: list[str], most: int) -> It
 
 # %% ../../nbs/02_data/05_reading.ipynb #8d5ba3f9
 @contextmanager
-def refusals(what: str) -> Iterator[None]:
+def refusals(what: str | Path) -> Iterator[None]:
     "Turn what readers raise into one line that names the file."
     import pandas as pd
     try: yield
     except InputError as e:
-        if type(e) is not InputError or str(e).startswith((repr(what)[:40], "the table")): raise
+        if type(e) is not InputError or str(e).startswith((quoted(what), "the table")): raise
         raise InputError(f"{quoted(what)} cannot be read as a table: {e}" if str(e) != "it is empty"
                 else f"{quoted(what)} is empty") from None
     except pd.errors.EmptyDataError: raise InputError(f"{quoted(what)} is empty") from None
@@ -216,8 +216,8 @@ def refusals(what: str) -> Iterator[None]:
 def _table_path(path: str | Path) -> Path:
     "Return the path of a table, or of a pipe; raises `InputError` if there can be none."
     path = Path(path)
-    if path.is_dir(): raise InputError(f"{quoted(str(path))} is a folder: give the name of a file")
-    if not path.exists(): raise InputError(f"there is no file {quoted(str(path))}")
+    if path.is_dir(): raise InputError(f"{quoted(path)} is a folder: give the name of a file")
+    if not path.exists(): raise InputError(f"there is no file {quoted(path)}")
     return path
 
 def source_of(path: str | Path) -> Path | BinaryIO:  # what `TableReader` takes
@@ -232,7 +232,7 @@ class TableReader:
                  ragged: list | None = None):  # takes (line, cells) of rows too wide or too narrow; else they are refused
         self.open = hasattr(source, "read")
         self.source = source if self.open else _table_path(source)
-        self.name = "standard input" if self.open else str(self.source)
+        self.name = "standard input" if self.open else self.source
         suffix = "" if self.open else self.source.suffix.lower()
         self.kind = _KINDS.get(suffix, "csv")
         if suffix in (".xls", ".ods"): raise InputError(f"{quoted(self.name)} is a spreadsheet: save it as CSV, or as .xlsx")

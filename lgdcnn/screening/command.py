@@ -50,7 +50,7 @@ def read_source(pattern: str | None, sites: tuple[str, ...], steps: str, element
         return Template.of(pattern, {name: element_list(listed) for name, listed in pairs}, steps)
     if elements:
         return Enumeration(element_list(elements), read_sizes(sizes), largest, atoms, element_list(always) if always else ())
-    if str(csv) != "-" and not csv.is_file(): raise InputError(f"there is no file {quoted(str(csv))}")
+    if str(csv) != "-" and not csv.is_file(): raise InputError(f"there is no file {quoted(csv)}")
     return Table(str(csv), formula, "" if str(csv) == "-" else sum_of(csv))
 
 def read_sizes(text: str) -> tuple[int, ...]:
@@ -183,7 +183,9 @@ _SOURCE = [
     click.option("--atoms", type=click.IntRange(1), help="Atoms of a formula at most."),
     click.option("--with", "always", metavar="ELEMENTS", help="Elements that every formula holds."),
     click.option("--csv", type=click.Path(path_type=Path), help="Candidates from a table (- is standard input)."),
-    click.option("--formula", help="Its column of formulas.  ['formula', or the only one named like it]")]
+    click.option("--formula", help="Its column of formulas.  ['formula', or the only one named like it]"),
+    click.option("--on-error", type=click.Choice(["refuse", "skip"]), default="refuse", show_default=True,
+                 help="What to do about its rows that cannot be read.")]
 _FILTERS = [
     click.option("--without", metavar="ELEMENTS", help="Elements to leave out, like rare,toxic,radioactive,Pb."),
     click.option("--neutral", is_flag=True, help="Leave out what has no charges that cancel, by SMACT (extra: screening)."),
@@ -213,7 +215,7 @@ def _options(f: Callable) -> Callable:
     return f
 
 _BELONG = {"--site": "--pattern", "--x": "--pattern", "--sizes": "--elements", "--largest": "--elements",
-           "--atoms": "--elements", "--with": "--elements", "--formula": "--csv", "--keep": "--first"}
+           "--atoms": "--elements", "--with": "--elements", "--formula": "--csv", "--on-error": "--csv", "--keep": "--first"}
 
 def given_options() -> list[str]:
     "List the options that were given to the command that runs, defaults left out."
@@ -232,13 +234,13 @@ def check_belonging(given: list[str]) -> None:
 @click.argument("folder", type=click.Path(path_type=Path))
 @_options
 def screen(folder: Path, workers: int | None, scheduler: str | None, top: int, only: str | None, quiet: bool,
-           **options: object) -> None:
+           on_error: str, **options: object) -> None:
     "Ask a model about every candidate, and list the best in FOLDER. Run again, it goes on where it was."
     from lgdcnn.screening import run
     question, parts, start = read_question(**options), read_parts_range(only), time.perf_counter()
     check_belonging(given_options())
     bar = progress_bar(run.numbers_asked(question, parts), quiet)
-    try: outcome = run.screen(question, folder, read_engine(question, workers, scheduler), parts, bar)
+    try: outcome = run.screen(question, folder, read_engine(question, workers, scheduler), parts, bar, on_error == "skip")
     except KeyboardInterrupt:
         click.echo("stopped: what is finished is kept, and the same command goes on", err=True)
         raise

@@ -133,7 +133,8 @@ def _loaded(path: str, sha256: str) -> object:  # a fitted estimator
     "Load a model; raises `InputError` for a file that is not the one that was named."
     import lgdcnn
     if Path(path).is_file() and _sum(Path(path)) != sha256:
-        raise InputError(f"{quoted(path)} has changed since the screening began: name another folder, or bring it back")
+        raise InputError(f"{quoted(Path(path))} has changed since the screening began: name another folder, or bring it "
+                         "back")
     return lgdcnn.load_model(path)
 
 class Saved:

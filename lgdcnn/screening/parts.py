@@ -91,7 +91,7 @@ def sum_of(path: str | Path) -> str:
     "Return the SHA-256 of a file; raises `InputError` if it cannot be read."
     try:
         with open(path, "rb") as f: return hashlib.file_digest(f, "sha256").hexdigest()
-    except OSError as e: raise InputError(f"cannot read {quoted(str(path))} ({e.strerror})") from None
+    except OSError as e: raise InputError(f"cannot read {quoted(path)} ({e.strerror})") from None
 
 # %% ../../nbs/17_screening/07_parts.ipynb #5e1f0a38
 _ELEMENTS = ("pool", "always", "sites", "without")  # lists of atomic numbers, which nobody knows by heart
@@ -128,7 +128,7 @@ def storing(folder: Path, write: Callable[[], object]) -> object:  # what `write
     try: return write()
     except OSError as e:
         remedy = "make room" if e.errno in (errno.ENOSPC, errno.EDQUOT) else "mend that, or name another folder"
-        raise InputError(f"cannot write to {quoted(str(folder))} ({e.strerror or e}): what is finished is kept; "
+        raise InputError(f"cannot write to {quoted(folder)} ({e.strerror or e}): what is finished is kept; "
                          f"{remedy} and run the same again") from None
 
 def open_folder(folder: str | Path, question: ScreenQuestion) -> Path:
@@ -138,10 +138,10 @@ def open_folder(folder: str | Path, question: ScreenQuestion) -> Path:
     if path.is_file():
         there = read_manifest(folder)
         if said := _difference(there, question.to_dict()):
-            raise InputError(f"{quoted(str(folder))} holds another question ({said}): name another folder")
+            raise InputError(f"{quoted(folder)} holds another question ({said}): name another folder")
         return folder
     if folder.exists() and (not folder.is_dir() or any(MANIFEST not in p.name for p in folder.iterdir())):
-        raise InputError(f"{quoted(str(folder))} holds something else: name a new folder, or an empty one")
+        raise InputError(f"{quoted(folder)} holds something else: name a new folder, or an empty one")
     storing(folder, lambda: folder.mkdir(parents=True, exist_ok=True))
     storing(folder, lambda: write_atomic(path, json.dumps(question.to_dict(), indent=1) + "\n"))
     return folder
@@ -150,7 +150,7 @@ def read_manifest(folder: Path) -> dict:
     "Read the question of a folder; raises `InputError` if there is none."
     try: return dict(json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as e:
-        raise InputError(f"{quoted(str(folder))} holds no screening ({e}): name another folder") from None
+        raise InputError(f"{quoted(folder)} holds no screening ({e}): name another folder") from None
 
 def as_begun(question: ScreenQuestion, folder: Path) -> ScreenQuestion:
     "Name a table by the sum that it had when the folder was made: of a table that was mended the other parts are kept."

@@ -17,7 +17,7 @@ from ..data.registry import unit_after
 from ..plots.style import COLUMN, axes_for, look
 from .aims import CHANCES, best, equally_good, joined, pareto_front
 from .models import Answers
-from .parts import ScreenQuestion, read_parts
+from .parts import ScreenQuestion, Table, read_parts
 from .run import ScreenOutcome
 
 if TYPE_CHECKING:
@@ -53,6 +53,11 @@ def in_words(question: ScreenQuestion, outcome: ScreenOutcome) -> str:
         steps = ", ".join(f"{n:,} {STEPS[step]}{'s' * (step in _COUNTED and n != 1)}" for step, n in counts.items())
         asked = dict.fromkeys(n.what + f"@{n.precision}" * (n.precision != "fp32") for n in names)
         lines.append(f"{steps or 'no candidates'}; asked: {', '.join(asked)}")
+    first = outcome.counts[0]
+    if isinstance(question.source, Table) and (n := first.get("tried", 0) - first.get("candidates", 0)):
+        where = "" if question.source.path == "-" else f": `lgdcnn check {question.source.path}` lists them"
+        words = ("row holds", "was") if n == 1 else ("rows hold", "were")
+        lines.append(f"{n:,} {words[0]} no formula that can be read, and {words[1]} left out{where}")
     return "\n".join(lines)
 
 # %% ../../nbs/17_screening/09_report.ipynb #71c4e0a2

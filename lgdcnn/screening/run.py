@@ -11,6 +11,7 @@ import functools
 import hashlib
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -21,7 +22,7 @@ import numpy as np
 
 from ..cluster.engines import Engine, in_turn
 from ..composition import Compositions, featurize
-from ..config import InputError, quoted
+from ..config import InputError, listed, quoted
 from ..formulas import FormulaError
 from .aims import best, joined, take
 from .filters import composition_hashes, smact_charges, unknown, whole_block, without
@@ -29,6 +30,7 @@ from .models import Answers
 from .parts import (ScreenQuestion, Source, Table, as_begun, open_folder, part_counts, part_path, read_parts,
                                     sum_of, write_part)
 from .space import Block
+from ..shortlist.check import unreadable
 
 # %% ../../nbs/17_screening/08_run.ipynb #9e271f7b
 class Task(NamedTuple):
@@ -40,6 +42,7 @@ class Task(NamedTuple):
     numbers: np.ndarray | None = None  # instead of a range
     formulas: tuple[str, ...] | None = None
     lines: np.ndarray | None = None    # where the formulas stand in their file, if it has lines
+    skip: bool = False                 # leave out what is no formula; a part without such is the same either way
 
     def digest(self, question: ScreenQuestion) -> str:
         "Return what the part must say of itself."
@@ -49,8 +52,9 @@ class Task(NamedTuple):
 
 def first_tasks(question: ScreenQuestion,
                 only: range | None = None,  # parts; by default all
+                skip: bool = False,  # rows of a table that cannot be read; else they are refused
                ) -> Iterator[Task]:
-    "List the parts of the first pass; reads a table as it goes."
+    "List the parts of the first pass; reads a table as it goes, and warns of torn rows that it skips."
     source, rows = question.source, question.rows
     if not isinstance(source, Table):
         n = -(-source.size // rows)  # may be a billion: none is looked at that is not asked for
@@ -59,12 +63,15 @@ def first_tasks(question: ScreenQuestion,
         return
     from lgdcnn.data.reading import TableReader, source_of
     from lgdcnn.data.tables import column, formula_column
-    start, reader = 0, TableReader(source_of(source.path))
+    start, reader = 0, TableReader(source_of(source.path), ragged=[] if skip else None)
     for k, part in enumerate(reader.parts(rows)):
         name = formula_column(part.columns, source.formula)[0]
         formulas = tuple(column(part, name, "formula column", "--formula"))
-        if only is None or k in only: yield Task(1, k, start, start + len(part), None, formulas, reader.lines)
+        if only is None or k in only: yield Task(1, k, start, start + len(part), None, formulas, reader.lines, skip)
         start += len(part)
+    if torn := [line for line, _ in reader.ragged or ()]:
+        warnings.warn(f"left out: {len(torn):,} row{'s' * (len(torn) > 1)} with more or fewer fields than the header "
+                      f"(line {listed(torn)})", stacklevel=2)
 
 def second_tasks(question: ScreenQuestion, chosen: dict[str, np.ndarray]) -> Iterator[Task]:
     "List the parts of the second pass."
@@ -89,12 +96,17 @@ def _placed(e: FormulaError, start: int, lines: np.ndarray | None) -> FormulaErr
     return e.placed(start, None if lines is None else lambda row: int(lines[row - start]))
 
 def candidates(source: Source, task: Task) -> Made:
-    "Make the candidates of a task; raises `InputError` naming rows, and lines, of what is no formula."
+    "Make the candidates of a task; raises `InputError` naming rows, and lines, of what is no formula and is not skipped."
     numbers = np.arange(task.start, task.end) if task.numbers is None else task.numbers
     if task.formulas is None: return Made(source.block(numbers))
-    try: c = featurize(list(task.formulas))
-    except FormulaError as e: raise InputError(str(_placed(e, task.start, task.lines))) from None  # pickled, it has no lines
-    return Made(whole_block(c, numbers), np.array(task.formulas, dtype=object), c)
+    formulas = np.array(task.formulas, dtype=object)
+    try: c = featurize(list(formulas))
+    except FormulaError as e:
+        if not task.skip:  # said now: pickled, an error has no lines
+            raise InputError(f"{_placed(e, task.start, task.lines)}; --on-error skip goes on without such rows") from None
+        readable = np.delete(np.arange(len(formulas)), list(unreadable(formulas)))
+        c, numbers, formulas = featurize(list(formulas[readable])), numbers[readable], formulas[readable]
+    return Made(whole_block(c, numbers), formulas, c)
 
 # %% ../../nbs/17_screening/08_run.ipynb #78e88767
 @functools.lru_cache(maxsize=1)  # asked for before the folder is made, and by the worker of this process
@@ -106,12 +118,14 @@ def known_hashes(known: tuple[tuple[str, str], ...],  # paths of tables, and the
     found = [np.zeros(0, np.uint64)]
     for path, sha256 in known:
         if sum_of(path) != sha256:
-            raise InputError(f"{quoted(path)} has changed since the screening began: name another folder, or bring it back")
+            raise InputError(f"{quoted(Path(path))} has changed since the screening began: name another folder, or bring it "
+                             "back")
         reader, start = TableReader(path), 0
         for part in reader.parts(50_000):
             formulas = column(part, formula_column(part.columns)[0], "formula column", "--known")
             try: found.append(composition_hashes(featurize(list(formulas))))
-            except FormulaError as e: raise InputError(f"{quoted(path)}: {_placed(e, start, reader.lines)}") from None
+            except FormulaError as e:
+                raise InputError(f"{quoted(Path(path))}: {_placed(e, start, reader.lines)}") from None
             start += len(part)
     return np.sort(np.concatenate(found))
 
@@ -189,7 +203,7 @@ def run_pass(question: ScreenQuestion, folder: Path, tasks: Iterator[Task], engi
         yield from _emptied(found)
         if not part_path(folder, task.stage, task.k).is_file():
             raise InputError(f"a worker wrote part {task.k} where it is not seen from here: all machines must see "
-                             f"{quoted(str(folder.resolve()))} as the same folder")
+                             f"{quoted(folder.resolve())} as the same folder")
         yield Done(task, counts, seconds)
     yield from _emptied(found)
 
@@ -221,7 +235,9 @@ def choose_best(question: ScreenQuestion, folder: Path,
     return take(chosen, np.unique(chosen["number"], return_index=True)[1])
 
 # %% ../../nbs/17_screening/08_run.ipynb #9edca78a
-def check_question(question: ScreenQuestion) -> None:
+def check_question(question: ScreenQuestion,
+                   skip: bool = False,  # rows that cannot be read
+                  ) -> None:
     "Raise `InputError` for what would fail in the first part, before a folder is made for it."
     if question.first and not question.aims: raise InputError("a first pass needs an aim: it sends on what is best")
     for option, names in zip(("--model", "--first"), reversed(question.passes)):
@@ -229,7 +245,7 @@ def check_question(question: ScreenQuestion) -> None:
     if question.neutral: smact_charges()
     known_hashes(question.known)
     if isinstance(question.source, Table) and question.source.path != "-":
-        next(first_tasks(replace(question, rows=1)), None)  # is there a column of formulas?
+        next(first_tasks(replace(question, rows=1), None, skip), None)  # is there a column of formulas?
 
 def numbers_asked(question: ScreenQuestion, only: range | None) -> int | None:  # None: nobody knows
     "Count the numbers of the first pass, all of them or those of some parts."
@@ -241,12 +257,13 @@ def screen(question: ScreenQuestion, folder: str | Path,
            engine: Engine = in_turn,  # see `lgdcnn.cluster.engines`
            only: range | None = None,  # parts of the first pass
            progress: Callable | None = None,  # called with the number of the pass; a context that gives a function of `Done`
+           skip: bool = False,  # rows of a table that cannot be read; else they are refused
           ) -> ScreenOutcome:
     "Answer a question into a folder; goes on where it was left."
-    check_question(question)
+    check_question(question, skip)
     folder, outcome = open_folder(folder, question), ScreenOutcome((), [], {}, only is None)
     question = as_begun(question, folder)
-    tasks, total = first_tasks(question, only), numbers_asked(question, only)
+    tasks, total = first_tasks(question, only, skip), numbers_asked(question, only)
     for stage in range(1, 1 + (1 if only is not None else len(question.passes))):
         if stage == 2:
             chosen = choose_best(question, folder, outcome)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PUBLISHED_NAMES', 'published_curves', 'published_layer', 'measure', 'ComparisonPlan', 'run_comparison',
-           'compare_order']
+           'compare_order', 'common_layer', 'told_apart']
 
 # %% ../../nbs/12_studies/03_cecv_of_networks.ipynb #16f7f370
 from collections.abc import Callable, Iterable
@@ -186,3 +186,18 @@ def compare_order(table: "pd.DataFrame",  # columns: model, seed, layer, thresho
     both = ours.dropna(subset="published")
     if len(both) < 2: raise InputError(f"only {len(both)} network(s) have published curves: train two at least")
     return ours, float(kendalltau(both["mean"], both["published"]).statistic)
+
+# %% ../../nbs/12_studies/03_cecv_of_networks.ipynb #23a00002
+def common_layer(table: "pd.DataFrame",  # of `run_comparison`
+                 ) -> str:  # "published" or "output"
+    "Name the layer at which all networks were measured: the one of the published curves if that is so, else the output."
+    held = set(zip(table["model"], table["layer"]))
+    everywhere = all((m, published_layer(MODELS[m])) in held for m in set(table["model"]) & set(MODELS))
+    return "published" if everywhere else "output"
+
+def told_apart(order: "pd.DataFrame",  # of `compare_order`
+               ) -> tuple[int, int, int]:  # pairs told apart, how many of them stand as published, all pairs
+    "Count the pairs of networks with published curves whose seeds do not overlap; networks of one seed tell nothing apart."
+    rows = [r for r in order.itertuples() if r.published == r.published]
+    apart = [(a, b) for i, a in enumerate(rows) for b in rows[i + 1:] if min(a.seeds, b.seeds) > 1 and a.high < b.low]
+    return len(apart), sum(a.published < b.published for a, b in apart), len(rows) * (len(rows) - 1) // 2

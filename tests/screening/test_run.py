@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -135,6 +136,28 @@ def test_a_bad_formula_names_its_row(tmp_path, quick):
     (path := tmp_path / "t.csv").write_text("formula\nCaTiO3\nNaCl\nXyz3\n")
     question = ScreenQuestion(Table(str(path), None, ""), (Named("gap", "band_gap_mp"),), rows=2)
     with pytest.raises(InputError, match="row 2"): screen(question, tmp_path / "s")
+
+
+def test_rows_that_cannot_be_read_are_left_out_where_that_is_asked(quick, tmp_path):
+    "The others have the numbers and answers of the table as it stands, and what a refusal had finished is kept."
+    from lgdcnn.screening.report import in_words
+    (path := tmp_path / "t.csv").write_text("\n".join(["formula,n", "CaTiO3,1", "NaCl,2", "sand,3", "KF,4,5", "mud,6", "SrTiO3,7", "LiF,8", "Xyz,9", "clay,10"]))
+    question = ScreenQuestion(Table(str(path), None, files.sum_of(path)), (Named("gap", "band_gap_mp"),), (read_aim("max", "gap"),), rows=2)
+    with pytest.raises(InputError, match="line"): screen(question, tmp_path / "s")
+    path.write_text(path.read_text().replace("KF,4,5", "KF,4"))
+    question = replace(question, source=Table(str(path), None, files.sum_of(path)))
+    with pytest.raises(InputError, match=r"row 2: .*\(line 4\).*; --on-error skip goes on"): screen(question, tmp_path / "s")
+    made = []
+    outcome = screen(question, tmp_path / "s", lambda work, tasks: ((made.append(t.k), (t, work(t)))[1] for t in tasks), skip=True)
+    assert made == [1, 2, 3, 4] and outcome.counts[0] == {"tried": 9, "candidates": 5}
+    assert in_words(question, outcome).splitlines()[-1] == f"4 rows hold no formula that can be read, and were left out: `lgdcnn check {path}` lists them"
+    (good := tmp_path / "g.csv").write_text("formula\nCaTiO3\nNaCl\nKF\nSrTiO3\nLiF\n")
+    asked = replace(question, source=Table(str(good), None, files.sum_of(good)))
+    expected = ranked(asked, tmp_path / "g", screen(asked, tmp_path / "g"))
+    assert ranked(question, tmp_path / "s", outcome) == [[f, {0: 0, 1: 1, 2: 3, 3: 5, 4: 6}[n]] for f, n in expected]
+    path.write_text(path.read_text().replace("KF,4", "KF,4,5"))
+    with pytest.warns(UserWarning, match="left out: 1 row with more or fewer fields than the header .line 5"):
+        screen(replace(question, source=Table(str(path), None, files.sum_of(path))), tmp_path / "torn", skip=True)
 
 
 def test_a_mended_table_keeps_its_other_parts(quick, tmp_path):
