@@ -18,7 +18,7 @@ import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
@@ -35,7 +35,7 @@ _LONGEST_LINE = 1_000_000  # characters
 _MOST_TEXT = 1_000_000_000  # characters of a table that is read whole
 _PART_TEXT, _PART_CELLS = 64_000_000, 2_000_000  # characters and cells of a part, whatever was asked for
 _KINDS = {".parquet": "parquet", ".pq": "parquet", ".xlsx": "spreadsheet", ".xlsm": "spreadsheet"}
-_COMPRESSED = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+_COMPRESSED = ((0, b"\x1f\x8b", gzip.open), (4, b"1AY&SY", bz2.open), (0, b"\xfd7zXZ\0", lzma.open))
 SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "bar": "|"}
 
 def _lines(text: io.TextIOBase) -> Iterator[str]:
@@ -139,14 +139,14 @@ def _csv_parts(fields: _Fields, most: int) -> Iterator[Part]:
 # %% ../../nbs/02_data/05_reading.ipynb #18fc8b90
 @contextmanager
 def _text_of(source: Path | BinaryIO) -> Iterator[io.TextIOBase]:
-    "Open the text of a CSV."
-    if hasattr(source, "read"):
-        text = io.TextIOWrapper(source, "utf-8-sig", newline="")
-        try: yield text
-        finally: text.detach()
-        return
-    opened = _COMPRESSED.get(source.suffix.lower(), open)
-    with opened(source, "rb") as f, io.TextIOWrapper(f, "utf-8-sig", newline="") as text: yield text
+    "Open the text of a CSV, unfolded where its first bytes say that it is compressed: a stream has no name that could."
+    with ExitStack() as stack:
+        raw = source if hasattr(source, "read") else stack.enter_context(open(source, "rb"))
+        if not hasattr(raw, "peek"): stack.callback((raw := io.BufferedReader(raw)).detach)
+        unfold = next((f for at, what, f in _COMPRESSED if raw.peek(10)[at:].startswith(what)), None)
+        text = io.TextIOWrapper(unfold(raw) if unfold else raw, "utf-8-sig", newline="")
+        stack.callback(text.detach)
+        yield text
 
 def _separated(text: io.TextIOBase, name: str | Path, separator: str | None) -> tuple[str, Iterator[str]]:
     "Return the separator of a text and all its lines."

@@ -1,7 +1,9 @@
 "What people have is read as they mean it, or refused in one line: outputs, pipes, separators, widths, lines, lengths, threads."
+import bz2
 import gzip
 import io
 import json
+import lzma
 import os
 import re
 import resource
@@ -287,6 +289,16 @@ def test_one_formula_and_one_target(fitted):
         with pytest.raises(InputError, match="all 1 formulas are one composition"): LGDCNNRegressor(**TINY).fit("Fe2O3", y)
         LGDCNNRegressor(**TINY).fit("Fe2O3", y, validation=0)
     with pytest.raises(InputError, match="2 formulas but 1 targets"): LGDCNNRegressor(**TINY).fit(["Fe2O3", "NaCl"], 1.0)
+
+
+@pytest.mark.parametrize("fold", [gzip.compress, bz2.compress, lzma.compress, bytes])
+@pytest.mark.parametrize("stream", [io.BytesIO, lambda b: io.BufferedReader(io.BytesIO(b)), None])
+def test_what_is_compressed_is_read_whatever_it_is_called(fold, stream, tmp_path):
+    content = fold("\ufeffformula,y\nNaCl,1\nKF,2\n".encode())
+    (path := tmp_path / "t.csv").write_bytes(content)
+    source = stream(content) if stream else path
+    assert TableReader(source).table().values.tolist() == [["NaCl", "1"], ["KF", "2"]]
+    assert stream is None or not source.closed, "what others have opened stays open"
 
 
 def test_all_formulas_are_one_composition():
