@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..cluster.engines import Engine, in_turn
+from ..cluster.engines import Engine, in_turn, seen
 from ..composition import Compositions, featurize
 from ..config import InputError, listed, quoted
 from ..formulas import FormulaError
@@ -201,7 +201,7 @@ def run_pass(question: ScreenQuestion, folder: Path, tasks: Iterator[Task], engi
             else: found.append(Done(task, counts, None))
     for task, (counts, seconds) in engine(functools.partial(make_part, question, folder.resolve()), missing()):
         yield from _emptied(found)
-        if not part_path(folder, task.stage, task.k).is_file():
+        if not seen(part_path(folder, task.stage, task.k)):
             raise InputError(f"a worker wrote part {task.k} where it is not seen from here: all machines must see "
                              f"{quoted(folder.resolve())} as the same folder")
         yield Done(task, counts, seconds)

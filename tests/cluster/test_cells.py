@@ -111,7 +111,7 @@ def test_a_full_disk_ends_the_run_and_what_is_finished_stays(alone, tmp_path, mo
 
 def test_a_worker_that_writes_to_another_disk_is_noticed_at_its_first_cell(alone, tmp_path, monkeypatch):
     how, _, _ = alone
-    monkeypatch.setattr(cells, "SEEN", 0.1)
+    monkeypatch.setattr(engines, "SEEN", 0.1)
     elsewhere = lambda work, tasks: ((t, {"failed": "", "passed": [], "stopped": ""}) for t in tasks)
     report = run_by(elsewhere, CELLS, how(str(tmp_path)))
     assert "all machines must see" in report.why and report.left == 6 and report.code == 1 and Claims(tmp_path).held() == []
@@ -259,6 +259,15 @@ def test_submitit_runs_a_plan_from_the_command(where, alone, tmp_path, request):
     assert told.exit_code == 0 and told.stdout == "2 run\n", told.stderr
     assert ("note: there is no Slurm here" in told.stderr) == (where == "local")
     assert scores(tmp_path / "results") == {c.id: wanted[c.id] for c in CELLS[:2]}
+
+
+def test_a_scheduler_that_does_not_answer_is_an_error(tmp_path, monkeypatch):
+    "Nothing was run, so there is no report: one line on standard error, like any option that cannot be meant."
+    def nobody(address, patience): raise InputError(f"no scheduler answers at {address!r}: start one")
+    monkeypatch.setattr(engines, "dask_client", nobody)
+    told = CliRunner().invoke(main, ["benchmark", "run", "--cell", CELLS[0].id, "--results", str(tmp_path), "--executor", "dask",
+                                     "--scheduler", "tcp://127.0.0.1:9"])
+    assert (told.exit_code, told.stdout) == (2, "") and told.stderr == "Error: no scheduler answers at 'tcp://127.0.0.1:9': start one\n"
 
 
 @pytest.mark.parametrize("more, said", [(["--executor", "dask"], "give both"), (["--scheduler", "tcp://x:1"], "go together"),

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from lgdcnn import __version__
 from lgdcnn.cli import main
+from lgdcnn.cluster import engines
 from lgdcnn.cluster.engines import in_turn
 from lgdcnn.composition import featurize
 from lgdcnn.config import InputError
@@ -249,7 +250,8 @@ def test_the_remedy_belongs_to_the_fault(number, remedy):
     with pytest.raises(InputError, match=remedy): files.storing(Path("s"), write)
 
 
-def test_a_worker_that_writes_elsewhere_is_noticed(quick, tmp_path):
+def test_a_worker_that_writes_elsewhere_is_noticed(quick, tmp_path, monkeypatch):
+    monkeypatch.setattr(engines, "SEEN", 0.1)
     elsewhere = lambda work, tasks: ((t, ({}, {})) for t in tasks)
     with pytest.raises(InputError, match="not seen from here"): screen(pool(60), tmp_path / "s", elsewhere)
 
