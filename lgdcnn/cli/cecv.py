@@ -170,7 +170,7 @@ _OWN_OPTIONS = [
     click.option("--data", help="Search a design for these rows: a table, or the name of a data set."),
     click.option("--target", help="Column to learn, of --data."),
     click.option("--formula", help="Column of formulas, of --data.  ['formula', or the only one named like it]"),
-    click.option("--unit", help="Of the target."),
+    click.option("--unit", help="Of the target.  [as the column says]"),
     click.option("--rule", type=click.Choice(["none", "early", "cecv", "both"]),
                  help="What decides after two epochs.  [early]"),
     click.option("--n-designs", type=click.IntRange(1), help="How many designs are proposed.  [12]"),
@@ -182,7 +182,7 @@ _OWN_OPTIONS = [
 def _own_run(data: str, minutes: float, say, target: str | None, formula: str | None, unit: str | None, rule: str | None,
              n_designs: int | None, epochs: int | None, seed: int | None, out: Path | None) -> None:
     "Search a design for a table, and say what was found."
-    from lgdcnn.cli.train import training_rows
+    from lgdcnn.cli.train import asked_unit, training_rows
     from lgdcnn.data.datasets import list_datasets, load_dataset
     from lgdcnn.design.own import Search, own_set, search_design, train_command
     from lgdcnn.design.runs import PROTOCOL
@@ -191,7 +191,8 @@ def _own_run(data: str, minutes: float, say, target: str | None, formula: str | 
     protocol = PROTOCOL.replace(epochs=epochs) if epochs else PROTOCOL
     search = Search(rule or "early", n_designs or 12, seed or 0, protocol)
     formulas, y = training_rows(data, target, formula, None, None)
-    rows = own_set(formulas, y, target or data, load_dataset(data).unit if named else unit or "", search.seed)
+    said = load_dataset(data).unit if named else asked_unit(unit, target or "")
+    rows = own_set(formulas, y, target or data, said, search.seed)
     if not search_design(rows, folder, search, minutes, say):
         return click.echo("the time was up before the first design was done: give --budget more")
     _own_report(folder)

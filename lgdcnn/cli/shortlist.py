@@ -73,7 +73,7 @@ def board_text(table: "pd.DataFrame", unit: str) -> str:
 @click.argument("data")
 @click.option("--target", help="Column to learn (for a file).")
 @FORMULA
-@click.option("--unit", default="", help="Of the target.")
+@click.option("--unit", help="Of the target.  [as the column says]")
 @click.option("--quick", is_flag=True, help="Fewer trees, 3 folds, no network.")
 @click.option("--fused", is_flag=True, help="Also networks and trees together; takes long.")
 @click.option("--model", "models", multiple=True, help="Only this contender; may be repeated.")
@@ -83,15 +83,16 @@ def board_text(table: "pd.DataFrame", unit: str) -> str:
 @with_options(TABLE_OPTIONS)
 @with_options(SKIP_OPTIONS)
 @OUT
-def compare(data: str, target: str | None, formula: str | None, unit: str, quick: bool, fused: bool, models: tuple[str, ...],
-            folds: int | None, seed: int, plot: Path | None, separator: str | None, decimal: str | None, on_error: str,
-            rejects: Path | None, out: Path | None) -> None:
+def compare(data: str, target: str | None, formula: str | None, unit: str | None, quick: bool, fused: bool,
+            models: tuple[str, ...], folds: int | None, seed: int, plot: Path | None, separator: str | None,
+            decimal: str | None, on_error: str, rejects: Path | None, out: Path | None) -> None:
     "Compare models on the table DATA by cross-validation, and say which to train; --out keeps all predictions."
-    from lgdcnn.cli.train import training_rows
+    from lgdcnn.cli.train import asked_unit, training_rows
     from lgdcnn.shortlist.compare import choice, contenders, cross_validate, recommendation
     skip = check_skipping(on_error, rejects, data, out)
     for path in filter(None, (out, plot)): check_out(path, data, binary=False)
     formulas, y = training_rows(data, target, formula, separator, decimal, skip, rejects)
+    unit = asked_unit(unit, target or "")
     models = models or contenders(quick, fused, tell)
     table = cross_validate(formulas, y, models, folds or (3 if quick else 5), seed, quick, tell)
     click.echo(board_text(table, unit))

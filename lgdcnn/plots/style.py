@@ -84,7 +84,7 @@ def with_unit(quantity: str,
               unit: str = "",  # nothing, or "1", for a pure number
              ) -> str:
     "Label an axis: the unit in round brackets, and none for a pure number."
-    return quantity if unit in ("", "1") else f"{bare(quantity, unit)} ({unit})"
+    return f"{bare(quantity, unit)} ({unit})" if unit_after(unit) else quantity
 
 def axes_for(ax: "Axes | None", width: float = COLUMN, height: float | None = None) -> "Axes":
     "Return `ax`, or new axes of the given size in inches."

@@ -1,9 +1,12 @@
 "Contenders see the same folds; what is recommended can be trained, and what cannot be told apart is named."
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
 from conftest import run
 
+from lgdcnn import load_model
 from lgdcnn.shortlist import compare as room
 from lgdcnn.shortlist.compare import CONTENDERS, behind, beside, contenders, cross_validate, recommendation, scoreboard
 
@@ -100,13 +103,11 @@ def test_training_says_what_it_took_and_how_good_that_is(rows, tmp_path, small_c
     assert "boosted trees have the lower error on these rows" in err
     code, out, err = run(*one, "--architecture", "trees")
     assert code == 0 and "(fused; mean " in out and "the default" not in err
-    from lgdcnn import load_model
     assert load_model(tmp_path / "m").target_["unit"] == "eV/atom"
     assert "leave --unit out" in run("train", "exp_formation_enthalpy", "--unit", "K", "--out", tmp_path / "n")[2]
 
 
 def test_an_ensemble_is_judged_as_one(rows, tmp_path, small_config, monkeypatch):
-    from lgdcnn import load_model
     from lgdcnn.config import MODELS
     monkeypatch.setitem(MODELS, "l-g-dcnn", small_config)
     pd.DataFrame({"formula": rows[0], "hf": rows[1]}).to_csv(tmp_path / "d.csv", index=False)
@@ -114,3 +115,16 @@ def test_an_ensemble_is_judged_as_one(rows, tmp_path, small_config, monkeypatch)
     model = load_model(tmp_path / "m")
     assert code == 0 and out.startswith(f"validation MAE {model.metrics_['mae']:.4g} (3 networks together; mean ")
     assert model.metrics_["mae"] < np.mean([h[-1]["val_mae"] for h in model.history_])
+
+
+def test_a_unit_in_the_header_is_taken_and_told_unless_another_is_given(rows, tmp_path):
+    (path := tmp_path / "d.csv").write_text("formula,hf (eV/atom)\n" + "".join(f"{f},{v}\n" for f, v in zip(*rows, strict=True)))
+    asked = ("train", path, "--target", "hf (eV/atom)", "--architecture", "lstm", "--epochs", 1, "--quiet", "--out", tmp_path / "m")
+    code, out, err = run(*asked)
+    assert code == 0 and "note: the unit is eV/atom, as the column says (see --unit)" in err and re.search(r"validation MAE [\d.]+ eV/atom", out)
+    assert load_model(tmp_path / "m").target_ == {"name": "hf (eV/atom)", "unit": "eV/atom"}
+    for given in ("meV/atom", ""):
+        code, out, err = run(*asked, "--unit", given)
+        assert code == 0 and "as the column says" not in err and load_model(tmp_path / "m").target_["unit"] == given
+    code, out, err = run("compare", path, "--target", "hf (eV/atom)", "--model", "mean", "--folds", 2)
+    assert code == 0 and "as the column says" in err and "MAE (eV/atom)" in out
