@@ -507,6 +507,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                              'lgdcnn/cluster/engines.py'),
                                         'lgdcnn.cluster.engines._room': ('16_cluster/engines.html#_room', 'lgdcnn/cluster/engines.py'),
                                         'lgdcnn.cluster.engines._silent': ('16_cluster/engines.html#_silent', 'lgdcnn/cluster/engines.py'),
+                                        'lgdcnn.cluster.engines._watched': ( '16_cluster/engines.html#_watched',
+                                                                             'lgdcnn/cluster/engines.py'),
                                         'lgdcnn.cluster.engines.answer_without': ( '16_cluster/engines.html#answer_without',
                                                                                    'lgdcnn/cluster/engines.py'),
                                         'lgdcnn.cluster.engines.by_dask': ('16_cluster/engines.html#by_dask', 'lgdcnn/cluster/engines.py'),

@@ -188,6 +188,20 @@ class Cruel:
             kill_a_worker(self.address)
 
 
+def test_where_nobody_works_any_more_that_is_said_and_the_run_goes_on_when_somebody_comes(monkeypatch):
+    distributed = pytest.importorskip("distributed", reason="pip install lgdcnn[cluster]")
+    monkeypatch.setattr(engines, "WATCH", 0.3)
+    with distributed.LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None, silence_logs=50) as c:
+        answers = by_dask(abs, [-1, -2, -3], c.scheduler_address)
+        assert next(answers)[1] in (1, 2, 3)
+        c.scale(0)
+        with pytest.warns(UserWarning, match="no worker is left at the scheduler") as said:
+            end = time.monotonic() + 20
+            while not said.list and time.monotonic() < end: time.sleep(0.1)
+        c.scale(1)
+        assert len(list(answers)) == 2 and len(said.list) == 1
+
+
 def test_what_is_wrong_with_a_cluster_is_one_line(address, monkeypatch):
     assert sorted(by_dask(abs, [-1, -2], address)) == [(-2, 2), (-1, 1)]
     with pytest.raises(InputError, match="3 cannot be done"): list(by_dask(wrong, [3], address))
