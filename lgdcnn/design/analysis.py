@@ -6,7 +6,7 @@
 __all__ = ['CONTROLS', 'N_DRAWS', 'QUANTILES', 'AT_ONCE', 'PRIMARY', 'USEFUL', 'WEAK', 'LEVEL', 'unit_ranks', 'within_sets',
            'across_sets', 'partial_within_sets', 'drawn', 'bands', 'corrected', 'holm', 'agreement_of_seeds', 'Region',
            'inside_region', 'nearest_third', 'best_tenth', 'judge_region', 'strongest', 'signal_table',
-           'primary_answers', 'in_words', 'statement', 'told']
+           'primary_answers', 'in_words', 'statement', 'told', 'beyond', 'split_half']
 
 # %% ../../nbs/13_design/07_analysis.ipynb #3c899072
 from collections.abc import Callable, Iterable
@@ -212,3 +212,31 @@ def told(study: Measured, of: int,  # runs of the whole plan
     return [f"{len(study.designs)} designs on all {len(study.sets)} sets", *answers.round(3).to_string().splitlines(),
             *table.round(3).to_string().splitlines(),
             *(f"{what}: {statement(study, of, question, n, answers)}" for question, what in words.items())]
+
+# %% ../../nbs/13_design/07_analysis.ipynb #23d00002
+def beyond(study: Measured,
+           signals: Iterable[str] = CECV_SIGNALS,
+           given: Iterable[str] = ("parameters",), n: int = N_DRAWS, seed: int = 0,
+          ) -> "pd.DataFrame":  # indexed by signal, the strongest first: correlation, p_family
+    "Correlate what some signals leave of others with what they leave of the error, all corrected together."
+    import pandas as pd
+    known = np.linalg.qr(np.stack([unit_ranks(study.signals[c]) for c in given], axis=-1))[0]  # (S, D, C)
+    def left(x: np.ndarray) -> np.ndarray:  # of length one, or zero
+        ranks = unit_ranks(x)
+        ranks = ranks - (known @ (known.swapaxes(-1, -2) @ ranks[..., None]))[..., 0]
+        length = np.sqrt((ranks ** 2).sum(-1, keepdims=True))
+        return np.divide(ranks, length, out=np.zeros_like(ranks), where=length > 1e-9)
+    names, rng = list(signals), np.random.default_rng(seed)
+    values, error = left(np.stack([study.signals[s] for s in names])), left(study.error)
+    correlation = lambda e: np.einsum("ksd,sd->k", values, e) / len(study.sets)
+    seen = correlation(error)
+    chance = np.array([np.abs(correlation(error[:, rng.permutation(error.shape[1])])).max() for _ in range(n)])
+    p = (1 + (chance[:, None] >= np.abs(seen) - 1e-12).sum(0)) / (n + 1)
+    table = pd.DataFrame({"correlation": seen, "p_family": p}, index=names)
+    return table.sort_values("correlation", key=abs, ascending=False)
+
+def split_half(correlation: float,  # between two seeds
+               n: int,  # seeds that are averaged
+              ) -> float:
+    "Return the correlation between two means of seeds (Spearman and Brown)."
+    return n * correlation / (1 + (n - 1) * correlation)

@@ -78,6 +78,11 @@ class Design:
         "Tell whether the order of the elements can change what the network predicts."
         return bool(set("lg") & set(self.word)) or ("c" in self.word and self.kernel > 1)
 
+    @property
+    def is_local(self) -> bool:
+        "Tell whether no element sees another before the elements are averaged, as in the paper's local network."
+        return set(self.word) == {"c"} and self.kernel == 1
+
 # %% ../../nbs/13_design/01_grammar.ipynb #387696f7
 def places_of(word: str) -> tuple[str, ...]:  # one for the input, one for each letter
     "Name the layers whose outputs can be added."

@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['Payments', 'RUNGS', 'BRACKET', 'SHARE', 'WAYS', 'PAPER', 'N_REPEATS', 'Table', 'table_of', 'tables', 'among_best',
            'random_search', 'by_early_error', 'by_cecv', 'by_both', 'successive_halving', 'regret_of', 'regret_curve',
-           'Replay', 'replay', 'against_random']
+           'Replay', 'replay', 'against_random', 'over_designs']
 
 # %% ../../nbs/13_design/08_loop.ipynb #30f10003
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -203,3 +203,23 @@ def against_random(run: Replay, n: int = 2000, seed: int = 0,
         rows[name] = (m.mean(), d.mean(), low, high, "better" if high < 0 else "worse" if low > 0 else "no difference found")
     rows["random search"] = (*rows["random search"][:4], "")
     return pd.DataFrame.from_dict(rows, orient="index", columns=["regret", "difference", "low", "high", "verdict"])
+
+# %% ../../nbs/13_design/08_loop.ipynb #23d00005
+def _some(table: Table, kept: np.ndarray) -> Table:
+    "Leave some designs of a table."
+    fields = {f: getattr(table, f)[kept] for f in ("curve", "val", "test", "inside", "cost", "look")}
+    return replace(table, designs=tuple(table.designs[k] for k in kept), **fields)
+
+def over_designs(found: list[Table], n_halves: int = 100, n_repeats: int = 6, seed: int = 0,
+                ) -> "pd.DataFrame":  # by way: difference to random search, low, high
+    "Compare mean regret with that of random search on random halves of the designs, the same in all tables."
+    import pandas as pd
+    rng, n = np.random.default_rng(seed), len(found[0].designs)
+    if any(t.designs != found[0].designs for t in found): raise InputError("the tables hold different designs: run them all")
+    differences = []
+    for half in range(n_halves):
+        kept = np.sort(rng.permutation(n)[:n // 2])
+        run = replay([_some(t, kept) for t in found], n_repeats, seed + half)
+        differences.append({name: float((r - run.regret["random search"]).mean()) for name, r in run.regret.items()})
+    table = pd.DataFrame(differences).drop(columns="random search")
+    return pd.DataFrame({"difference": table.mean(), "low": table.quantile(0.025), "high": table.quantile(0.975)})
