@@ -239,7 +239,7 @@ _RESULTS = click.option("--results", type=click.Path(path_type=Path), default="r
 @with_options(_OWN_OPTIONS)
 def design_run(budget: float, threads: int, share: str, workers: int | None, executor: str, scheduler: str | None,
                slurm: tuple[str, ...], quiet: bool, results: Path, data: str | None, **own: object) -> None:
-    "Run what is missing of the study until the time is up; with --data, search a design for these rows."
+    "Go on with the study; with --data, search a design for these rows."
     from lgdcnn.training.device import Machine
     Machine.choose("cpu", "fp32", threads)
     say, elsewhere = (lambda text: None) if quiet else tell, bool(workers or scheduler or slurm or executor != "local")
@@ -266,13 +266,13 @@ def design_run(budget: float, threads: int, share: str, workers: int | None, exe
 @click.argument("folder", required=False, type=click.Path(path_type=Path))
 @_RESULTS
 def design_report(folder: Path | None, results: Path) -> None:
-    "Say what the stored runs say of CECV and its rivals; of a FOLDER of `design run --data`, what was found."
+    "Say what the study found; of a FOLDER of `design run --data`, what the search did."
     if folder: return _own_report(folder)
     from lgdcnn.design import analysis, measured, stored
     runs = stored.read_runs(results / "design")
-    of = sum(1 for _ in stored.DesignPlan().cells())
+    study, of = measured.measured(runs, stored.DesignPlan().datasets), sum(1 for _ in stored.DesignPlan().cells())
     click.echo(f"{len(runs):,} of {of:,} runs, references included")
-    click.echo("\n".join(analysis.told(measured.measured(runs, stored.DesignPlan().datasets), of)))
+    click.echo("\n".join(analysis.told(study, of)))
 
 # %% ../../nbs/18_cli/04_cecv.ipynb #30f60032
 @design.command("merge")
@@ -280,7 +280,7 @@ def design_report(folder: Path | None, results: Path) -> None:
 @click.option("--renamed", multiple=True, metavar="OLD=NEW", help="A commit that has another name today; repeatable.")
 @_RESULTS
 def design_merge(folders: tuple[Path, ...], renamed: tuple[str, ...], results: Path) -> None:
-    "Bring runs of the study that lie in other folders of results here, each once; refuses what contradicts itself."
+    "Bring runs in from other folders. Each is taken once; what contradicts itself is refused."
     from lgdcnn.design.stored import FILE, merge_runs
     names = dict(r.partition("=")[::2] for r in renamed)
     if not all(old and new for old, new in names.items()): raise InputError("--renamed takes OLD=NEW")
@@ -291,7 +291,7 @@ def design_merge(folders: tuple[Path, ...], renamed: tuple[str, ...], results: P
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for what is written.  [design in --results]")
 @_RESULTS
 def design_best(out: Path | None, results: Path) -> None:
-    "Name the drawn design that was best on validation rows, and write it at the table's width."
+    "Name and write the best drawn design, on validation rows, at the table's width."
     from lgdcnn.design import best, stored
     config = best.scaled(design := best.best_design(stored.read_runs(results / "design")))
     written = best.write_best(design, config, out or results / "design")

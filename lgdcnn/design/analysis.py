@@ -6,7 +6,7 @@
 __all__ = ['CONTROLS', 'N_DRAWS', 'QUANTILES', 'AT_ONCE', 'PRIMARY', 'USEFUL', 'WEAK', 'LEVEL', 'unit_ranks', 'within_sets',
            'across_sets', 'partial_within_sets', 'drawn', 'bands', 'corrected', 'holm', 'agreement_of_seeds', 'Region',
            'inside_region', 'nearest_third', 'best_tenth', 'judge_region', 'strongest', 'signal_table',
-           'primary_answers', 'in_words', 'statement', 'told', 'beyond', 'split_half']
+           'primary_answers', 'beyond', 'split_half', 'in_words', 'statement', 'label', 'told']
 
 # %% ../../nbs/13_design/07_analysis.ipynb #3c899072
 from collections.abc import Callable, Iterable
@@ -179,40 +179,6 @@ def primary_answers(study: Measured, n: int = N_DRAWS, seed: int = 0,
     table = pd.DataFrame([idea, useful], index=["idea", "use"], columns=["correlation", "low", "high", "p"])
     return table.assign(p_holm=pd.Series(holm(table["p"].to_dict())))
 
-# %% ../../nbs/13_design/07_analysis.ipynb #30f60012
-WEAK, LEVEL = 0.3, 0.05
-
-def in_words(correlation: float, p: float,  # corrected
-            ) -> str:
-    "Say what an answer is."
-    if p >= LEVEL: return "not found"
-    weak = f", but weak (below {WEAK} in size)" if abs(correlation) < WEAK else ""
-    return ("found" if correlation > 0 else "the opposite is found") + weak
-
-def statement(study: Measured,
-              of: int,  # runs of the whole plan
-              question: str = "idea",  # or "use"
-              n: int = N_DRAWS,
-              answers: "pd.DataFrame | None" = None,  # of `primary_answers`, where they are known
-             ) -> str:
-    "Answer a question of the study in a sentence, with its number, its band and what it rests on."
-    r = (primary_answers(study, n) if answers is None else answers).loc[question]
-    what = {"idea": "Rank correlation", "use": "Partial rank correlation"}[question]
-    runs = f"all {of:,} runs" if study.n_runs == of else f"{study.n_runs:,} of {of:,} runs so far"
-    over = f"{len(study.designs)} randomly drawn designs, {len(study.sets)} sets, {runs}"
-    return (f"{what} {r.correlation:+.2f} (95 % {r.low:+.2f} to {r.high:+.2f} over {over}): "
-            f"{in_words(r.correlation, r.p_holm)}.")
-
-# %% ../../nbs/13_design/07_analysis.ipynb #30f60015
-def told(study: Measured, of: int,  # runs of the whole plan
-         n: int = N_DRAWS) -> list[str]:  # lines
-    "Tell what a study says: both answers, signals, and the answers in a sentence."
-    answers, table = primary_answers(study, n), signal_table(study, n=n)
-    words = {"idea": "distance from the middle, trained", "use": "after two epochs, given size and early error"}
-    return [f"{len(study.designs)} designs on all {len(study.sets)} sets", *answers.round(3).to_string().splitlines(),
-            *table.round(3).to_string().splitlines(),
-            *(f"{what}: {statement(study, of, question, n, answers)}" for question, what in words.items())]
-
 # %% ../../nbs/13_design/07_analysis.ipynb #23d00002
 def beyond(study: Measured,
            signals: Iterable[str] = CECV_SIGNALS,
@@ -240,3 +206,61 @@ def split_half(correlation: float,  # between two seeds
               ) -> float:
     "Return the correlation between two means of seeds (Spearman and Brown)."
     return n * correlation / (1 + (n - 1) * correlation)
+
+# %% ../../nbs/13_design/07_analysis.ipynb #30f60012
+WEAK, LEVEL = 0.3, 0.05
+
+def in_words(correlation: float, p: float,  # corrected
+            ) -> str:
+    "Say what an answer is."
+    if p >= LEVEL: return "not found"
+    weak = f", but weak (below {WEAK} in size)" if abs(correlation) < WEAK else ""
+    return ("found" if correlation > 0 else "the opposite is found") + weak
+
+def statement(study: Measured,
+              of: int,  # runs of the whole plan
+              question: str = "idea",  # or "use"
+              n: int = N_DRAWS,
+              answers: "pd.DataFrame | None" = None,  # of `primary_answers`, where they are known
+             ) -> str:
+    "Answer a question of the study in a sentence, with its number, its band and what it rests on."
+    r = (primary_answers(study, n) if answers is None else answers).loc[question]
+    what = {"idea": "Rank correlation", "use": "Partial rank correlation"}[question]
+    runs = f"all {of:,} runs" if study.n_runs == of else f"{study.n_runs:,} of {of:,} runs so far"
+    over = f"{len(study.designs)} randomly drawn designs, {len(study.sets)} sets, {runs}"
+    return (f"{what} {r.correlation:+.2f} (95 % {r.low:+.2f} to {r.high:+.2f} over {over}): "
+            f"{in_words(r.correlation, r.p_holm)}.")
+
+# %% ../../nbs/13_design/07_analysis.ipynb #30f60015
+_LABELS = {"early_error": "validation error after 2 epochs", "gradient_norm": "gradient norm", "synflow": "SynFlow",
+           "naswot": "NASWOT", "off": "distance from the middle", "cecv": "clusters per compound"}
+
+def label(signal: str) -> str:
+    "Say in words what a signal is."
+    kind, *where = signal.split()
+    return ", ".join([_LABELS.get(kind, kind), *(f"{a} {b}".strip() for a, b in zip(("", "layer", "t ="), where))])
+
+def _signal_lines(study: Measured, n: int) -> list[str]:
+    "Tabulate signals for a reader, and say how to read that."
+    p = lambda v: f"{v:.3f}" if v >= 0.001 else "< 0.001"
+    columns = {"within": "within sets", "across": "of mean ranks"}
+    table = signal_table(study, n=n).drop(columns="p").rename(label).rename(columns=columns)
+    head = ["rank correlation with the test error (above 0: a larger signal, a larger error), 95 % over draws of designs,",
+            f"and the p-value corrected for all {len(SIGNALS)}; the last is the strongest of {len(CECV_SIGNALS)} of CECV"]
+    return head + table.assign(p_family=table["p_family"].map(p)).round(2).to_string().splitlines()
+
+def told(study: Measured, of: int,  # runs of the whole plan
+         n: int = N_DRAWS) -> list[str]:  # lines
+    "Tell what a study says: how well designs can be ranked, both answers, sets, the region as a rule, signals."
+    answers, seeds, between = primary_answers(study, n), len(study.by_seed), agreement_of_seeds(study)
+    words = {"idea": "The idea, distance of the trained network's CECV from the middle of the target region",
+             "use": "Its use, the same after two epochs, given parameters and early error"}
+    each = [float(within_sets(study.signals[PRIMARY][[k]], study.error[[k]])) for k in range(len(study.sets))]
+    region = judge_region(inside_region(study, "trained"), study.error, n)
+    ceiling = "" if between != between else (f"; one seed ranks them as another with {between:.2f}, "
+                                             f"means of {seeds} with {split_half(between, seeds):.2f}")
+    return [f"{len(study.designs)} designs on all {len(study.sets)} sets{ceiling}",
+            *(f"{what}: {statement(study, of, question, n, answers)}" for question, what in words.items()),
+            "Set by set: " + ", ".join(f"{s} {round(c, 2) + 0:+.2f}" for s, c in zip(study.sets, each)),
+            f"Inside the target region, trained: {region.best:.0%} of the best tenth, {region.all:.0%} of all designs "
+            f"(difference {100 * region.low:+.0f} to {100 * region.high:+.0f} points)", *_signal_lines(study, n)]

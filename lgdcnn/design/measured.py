@@ -80,6 +80,8 @@ def measured(runs: list[dict], sets: tuple[str, ...] | None = None) -> Measured:
     found, chosen = _complete(runs, sets), {d.name for d in REFERENCES.values()}
     ends = [REFERENCES[k].name for k in ("global", "local")]
     designs = tuple(d for d in found if d not in chosen)
+    if not runs: raise InputError("there are no runs: name the folder that holds design/runs.jsonl with --results, or make "
+                                  "some with `lgdcnn design run`")
     if not designs or not set(ends) <= set(found):
         raise InputError(f"{len(runs)} runs are too few: the references {' and '.join(ends)} and one design must be "
                          f"there on all {len(sets)} sets")
