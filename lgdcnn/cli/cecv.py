@@ -183,7 +183,7 @@ def _own_run(data: str, minutes: float, say, target: str | None, formula: str | 
              n_designs: int | None, epochs: int | None, seed: int | None, out: Path | None) -> None:
     "Search a design for a table, and say what was found."
     from lgdcnn.cli.train import asked_unit, training_rows
-    from lgdcnn.data.datasets import list_datasets, load_dataset
+    from lgdcnn.data.datasets import list_datasets
     from lgdcnn.design.own import Search, own_set, search_design, train_command
     from lgdcnn.design.runs import PROTOCOL
     named, folder = data in list_datasets(), out or Path("design")
@@ -191,8 +191,7 @@ def _own_run(data: str, minutes: float, say, target: str | None, formula: str | 
     protocol = PROTOCOL.replace(epochs=epochs) if epochs else PROTOCOL
     search = Search(rule or "early", n_designs or 12, seed or 0, protocol)
     formulas, y = training_rows(data, target, formula, None, None)
-    said = load_dataset(data).unit if named else asked_unit(unit, target or "")
-    rows = own_set(formulas, y, target or data, said, search.seed)
+    rows = own_set(formulas, y, target or data, asked_unit(unit, target or "", data), search.seed)
     if not search_design(rows, folder, search, minutes, say):
         return click.echo("the time was up before the first design was done: give --budget more")
     _own_report(folder)

@@ -241,7 +241,7 @@ def predict(model: str | None, formulas: tuple[str, ...], wanted: tuple[str, ...
     "Predict with a saved MODEL, or the one in the package (--property), for FORMULAS, or for a table given by --csv."
     if wanted:
         options = dict(formula=formula, separator=separator, decimal=decimal, chunk=chunk, quiet=quiet,
-                       excel_safe=excel_safe)
+                       excel_safe=excel_safe, skip=check_skipping(on_error, rejects, csv, out), rejects=rejects)
         return _with_properties(wanted, (model, *formulas) if model else (), csv, coverage, form, out, options)
     if not model: raise click.UsageError("Missing argument 'MODEL'.", click.get_current_context())
     model = Path(model)

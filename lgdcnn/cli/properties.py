@@ -14,8 +14,8 @@ from pathlib import Path
 
 import click
 
-from . import tell
-from ..config import InputError
+from . import tell, tell_skipped
+from ..config import InputError, quoted
 from ..data.registry import unit_word
 
 # %% ../../nbs/18_cli/08_properties.ipynb #d65cdf86
@@ -80,6 +80,7 @@ def predict_properties(wanted: tuple[str, ...], formulas: tuple[str, ...], csv: 
     from lgdcnn.properties.shipped import UnseenWarning, pretrained
     from lgdcnn.properties.table import named
     if bool(formulas) == bool(csv): raise InputError("give formulas as arguments, or a table with --csv, one of the two")
+    if formulas and table_options["skip"]: raise InputError("--on-error skip is for the rows of a table: leave it out")
     named(wanted)  # a slip is told before the model is read
     model = pretrained()
     form = form or ("csv" if out else "text")
@@ -93,12 +94,16 @@ def _write_table(write, model, wanted, csv: Path, coverage: float, form: str, op
     "Predict for a table, part after part."
     from lgdcnn.cli.predict import Question, write_all
     from lgdcnn.properties.table import named
-    question = Question((), csv, options["formula"], options["chunk"], options["separator"], options["decimal"])
+    skip = options["skip"]
+    question = Question((), csv, options["formula"], options["chunk"], options["separator"], options["decimal"], skip)
+    if skip: question.leave_out(())
+    if question.part is None: raise InputError(f"{quoted(question.reader.name)} has no row that can be read")
     names = [f"{kind}({p.name})" for p in named(wanted) for kind in ("prediction", "lower", "upper")] + ["unseen"]
     if taken := sorted({*names} & {*question.part}):
-        raise InputError(f"{csv} has a column {taken[0]!r} already: rename or drop it")
+        raise InputError(f"{quoted(question.reader.name)} has a column {quoted(taken[0])} already: rename or drop it")
     answer = lambda q: _wide(model, q.formulas(), wanted, coverage)
     write_all(write, question, form, names, not options["quiet"], answer, options["excel_safe"])
+    if skip: tell_skipped(question.skipped, options["rejects"], question.reader)
 
 # %% ../../nbs/18_cli/08_properties.ipynb #00c2a6df
 @click.command()

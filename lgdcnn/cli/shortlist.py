@@ -92,14 +92,14 @@ def compare(data: str, target: str | None, formula: str | None, unit: str | None
     skip = check_skipping(on_error, rejects, data, out)
     for path in filter(None, (out, plot)): check_out(path, data, binary=False)
     formulas, y = training_rows(data, target, formula, separator, decimal, skip, rejects)
-    unit = asked_unit(unit, target or "")
+    given, unit = unit, asked_unit(unit, target or "", data)
     models = models or contenders(quick, fused, tell)
     table = cross_validate(formulas, y, models, folds or (3 if quick else 5), seed, quick, tell)
     click.echo(board_text(table, unit))
     click.echo(said := recommendation(table, unit))
     if f"--architecture {(taken := choice(table))}" in said:
         named = [*(("--target", target) if target else ()), *(("--formula", formula) if formula else ())]
-        words = ["lgdcnn", "train", data, *named, *(("--unit", unit) if unit else ()), "--architecture", taken]
+        words = ["lgdcnn", "train", data, *named, *(("--unit", given) if given is not None else ()), "--architecture", taken]
         click.echo(f"In full: {shlex.join([*words, *(['--on-error', 'skip'] if skip else []), '--out', 'model.lgdcnn'])}")
     if out: write_table(table, out, "csv")
     if plot: _draw(table, target or data, unit, plot)

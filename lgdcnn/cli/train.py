@@ -18,7 +18,7 @@ from lgdcnn.cli import (
     warnings_as_notes, with_options,
 )
 from ..config import InputError
-from ..data.registry import unit_after, unit_in
+from ..data.registry import cards, unit_after, unit_in
 
 if TYPE_CHECKING:
     import numpy as np
@@ -117,9 +117,11 @@ def _training_data(data: str, targets: tuple[str, ...], formula: str | None, ext
 
 # %% ../../nbs/18_cli/09_train.ipynb #d1000006
 def asked_unit(unit: str | None,  # as it was given
-               target: str,  # a column; "" for several
+               target: str,  # a column; "" for several, or classes
+               data: str = "",  # a table, or the name of a data set
               ) -> str:
-    "Return the unit of a target: the one that was given, or else the one that the column says."
+    "Return the unit of a target: the one that was given, or the data set's, or the one that the column says."
+    if unit is None and data in cards(): return cards()[data].unit
     if unit is None and (found := unit_in(target)): tell(f"note: the unit is {found}, as the column says (see --unit)")
     else: found = unit or ""
     return found
@@ -279,7 +281,7 @@ def train(data: str, target: tuple[str, ...], formula: str | None, extra: tuple[
         model = kind(_network(architecture), protocol, epochs, n_models, seed, device, verbose=not quiet, extra=extra,
                      init_from=init_from)
     with warnings_as_notes(), naming_lines(places): model.fit(formulas, y, held or validation)
-    model.target_ |= {"name": name, "unit": ds.unit if ds else asked_unit(unit, name)}
+    model.target_ |= {"name": name, "unit": ds.unit if ds else asked_unit(unit, name * (task != "classification"))}
     with out_file(out) as path: model.save(path)
     if not named:
         tell(f"note: this is {architecture}, the default, as no --architecture is named; whether another one suits these "

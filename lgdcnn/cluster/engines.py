@@ -14,6 +14,7 @@ import logging
 import math
 import os
 import platform
+import re
 import threading
 import time
 import warnings
@@ -144,6 +145,8 @@ def _silent() -> Iterator[None]:
     finally:
         for h, level in handlers: h.setLevel(level)
 
+_ADDRESS = re.compile(r"((tcp|tls|ucx|ucxx|wss?)://)?[^/\s]+:\d+/?|inproc://\S+")
+
 def dask_client(address: str,
                 patience: float = 10,  # seconds
                ) -> "Client":
@@ -151,7 +154,9 @@ def dask_client(address: str,
     try: from distributed import Client
     except ImportError:
         raise InputError("--scheduler needs Dask, which is not installed: pip install lgdcnn[cluster]") from None
-    try: client = Client(address, timeout=patience, set_as_default=False)
+    try:
+        if not _ADDRESS.fullmatch(address): raise ValueError  # a client of none complains for long when it is thrown away
+        client = Client(address, timeout=patience, set_as_default=False)
     except (OSError, ValueError, TimeoutError):
         raise InputError(f"no scheduler answers at {quoted(address)}: start one with `dask scheduler`, it prints its "
                          "address") from None

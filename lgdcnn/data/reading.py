@@ -7,9 +7,7 @@ __all__ = ['SEPARATORS', 'refuse_ragged', 'Part', 'stripped', 'refusals', 'sourc
            'with_points']
 
 # %% ../../nbs/02_data/05_reading.ipynb #e013f65e
-import bz2
 import csv
-import gzip
 import io
 import itertools
 import lzma
@@ -25,6 +23,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 import numpy as np
 
 from ..config import InputError, RowError, listed, quoted
+from .packing import unpacked
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,7 +34,6 @@ _LONGEST_LINE = 1_000_000  # characters
 _MOST_TEXT = 1_000_000_000  # characters of a table that is read whole
 _PART_TEXT, _PART_CELLS = 64_000_000, 2_000_000  # characters and cells of a part, whatever was asked for
 _KINDS = {".parquet": "parquet", ".pq": "parquet", ".xlsx": "spreadsheet", ".xlsm": "spreadsheet"}
-_COMPRESSED = ((0, b"\x1f\x8b", gzip.open), (4, b"1AY&SY", bz2.open), (0, b"\xfd7zXZ\0", lzma.open))
 SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "bar": "|"}
 
 def _lines(text: io.TextIOBase) -> Iterator[str]:
@@ -142,11 +140,7 @@ def _text_of(source: Path | BinaryIO) -> Iterator[io.TextIOBase]:
     "Open the text of a CSV, unfolded where its first bytes say that it is compressed: a stream has no name that could."
     with ExitStack() as stack:
         raw = source if hasattr(source, "read") else stack.enter_context(open(source, "rb"))
-        if not hasattr(raw, "peek"): stack.callback((raw := io.BufferedReader(raw)).detach)
-        unfold = next((f for at, what, f in _COMPRESSED if raw.peek(10)[at:].startswith(what)), None)
-        text = io.TextIOWrapper(unfold(raw) if unfold else raw, "utf-8-sig", newline="")
-        stack.callback(text.detach)
-        yield text
+        yield io.TextIOWrapper(unpacked(raw), "utf-8-sig", newline="")
 
 def _separated(text: io.TextIOBase, name: str | Path, separator: str | None) -> tuple[str, Iterator[str]]:
     "Return the separator of a text and all its lines."
@@ -216,8 +210,10 @@ def refusals(what: str | Path) -> Iterator[None]:
 def _table_path(path: str | Path) -> Path:
     "Return the path of a table, or of a pipe; raises `InputError` if there can be none."
     path = Path(path)
-    if path.is_dir(): raise InputError(f"{quoted(path)} is a folder: give the name of a file")
-    if not path.exists(): raise InputError(f"there is no file {quoted(path)}")
+    try: is_folder, is_there = path.is_dir(), path.exists()
+    except OSError as e: raise InputError(f"{quoted(path)} cannot be read ({e.strerror})") from None  # a name too long
+    if is_folder: raise InputError(f"{quoted(path)} is a folder: give the name of a file")
+    if not is_there: raise InputError(f"there is no file {quoted(path)}")
     return path
 
 def source_of(path: str | Path) -> Path | BinaryIO:  # what `TableReader` takes

@@ -56,21 +56,29 @@ def unit_after(unit: str | None) -> str:
     return "" if unit in (None, "", "1", "none") else f" {unit}"
 
 # %% ../../nbs/02_data/01_registry.ipynb #5d0a61c5
-_UNITS = frozenset((  # all that stands in a header's brackets must be one of these, or a number
-    "eV meV keV J kJ MJ mJ cal kcal Ry Ha Pa kPa MPa GPa bar kbar Å A Ang nm pm \u03bcm um mm cm m g kg mg s ms ns h mol "
-    "atom atoms fu f u amu Hz kHz MHz GHz THz T mT Oe V mV A mA mAh Ah S mS \u03a9 m\u03a9 \u03bc\u03a9 ohm W mW K °C C % "
-    "\u03bcB mu_B muB rad deg D"
-    ).split())
-_ALONE = frozenset("ACDSTVfghmsuJW")  # a letter that stands alone may mean anything
+_UNITS = frozenset((  # all that stands in a header's brackets must be of these, or numbers, and one of them at least
+    "eV meV keV MeV J kJ MJ mJ cal kcal Ry Ha Hartree Wh mAh Ah Pa mPa kPa MPa GPa bar kbar atm ksi HV Å Ang nm pm μm um "
+    "mm cm m g kg mg cc s ms μs ns min h mol Hz kHz MHz GHz THz T mT Oe kOe emu V mV μV uV kV MV A mA kA μC pC S mS "
+    "Ω mΩ μΩ Ohm ohm W mW μW uW K mK Kelvin ppm °C degC C D % wt% at% mol% vol% μB μ_B mu_B muB rad deg").split())
+_COMPANY = frozenset(  # alone, and among themselves, these may mean anything
+    "A C D S T V g h m s J W f u fu per unit cell atom atoms formula at wt vol".split())
+_CHANGED = re.compile(  # names of what is not in the unit of its brackets
+    r"(?<![a-z])(log|ln|lg|exp|sqrt|square|squared|inverse|normali[sz]ed|scaled|reduced)(10|2|e)?(?![a-z])|1/", re.I)
+_BRACKETS = re.compile(  # what stands before, and in, the last ones
+    r"(.+?)[\s_]*(?:\(((?:[^()]|\([^()]*\))+)\)|\[([^\[\]]+)\])")
+
+def _is_unit(text: str) -> bool:
+    plain = unicodedata.normalize("NFKC", text)  # one sign for micro, numbers for raised ones
+    if re.match(r"[\d.,]+\s*[^\W\d]|[\d.,]+\s*°|\(", plain): return False  # 300 K is a condition
+    words = {w for w in re.split(r"[\s/·⋅×*.^()\u2212√+\-\d]+", plain) if w}
+    return words <= _UNITS | _COMPANY and bool(words - _COMPANY)
 
 def unit_in(header: str) -> str:  # "" if none is said
-    "Read the unit that the name of a column says in brackets at its end."
-    for inside in (r"[^()\[\]]+", r".+"):  # the second: brackets in brackets
-        found = re.fullmatch(rf"(.+?)[\s_]*[(\[]({inside})[)\]]", header.strip())
-        if not found or re.match(r"(log|ln)", found[1], re.IGNORECASE): continue
-        plain = unicodedata.normalize("NFKC", unit := found[2].strip())  # one sign for micro, numbers for raised ones
-        words = [w for w in re.split(r"[\s/·*.^()\u2212+\-\d]+", plain) if w]
-        if words and _UNITS.issuperset(words) and unit not in _ALONE: return unit
+    "Read the unit that the name of a column says in brackets at its end, conditions behind it or not."
+    rest = header.strip()
+    while found := _BRACKETS.fullmatch(rest):
+        rest, inside = found[1], (found[2] or found[3]).strip()
+        if _is_unit(inside): return "" if _CHANGED.search(rest) else inside
     return ""
 
 # %% ../../nbs/02_data/01_registry.ipynb #246520da

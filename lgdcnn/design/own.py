@@ -219,7 +219,7 @@ def train_command(data: str, folder: str | Path,
                   given: dict[str, str | None],  # option to what was given for it
                  ) -> str:
     "Write the command that trains the design on the same rows."
-    words = [w for name, value in given.items() if value for w in (f"--{name}", value)]
+    words = [w for name, value in given.items() if value is not None for w in (f"--{name}", value)]
     words = [data, *words, "--architecture", str(Path(folder) / ARCHITECTURE)]
     return f"lgdcnn train {shlex.join(words)} --out model.lgdcnn"
 

@@ -146,7 +146,8 @@ def write_report(question: "ScreenQuestion", folder: Path, outcome: "ScreenOutco
     save("top.csv", table.to_csv(index=False, float_format="%.6g"))
     if not len(table):
         storing(folder, lambda: (folder / "top.png").unlink(missing_ok=True))  # of a stream that had candidates
-        return click.echo("nothing is left to be ranked: ask for less, or leave less out")
+        left = "ask for less, or leave less out" if outcome.counts[0].get("candidates") else "there were no candidates"
+        return click.echo(f"nothing is left to be ranked: {left}")
     from matplotlib import pyplot as plt
 
     from lgdcnn.plots.style import set_style
@@ -157,7 +158,7 @@ def write_report(question: "ScreenQuestion", folder: Path, outcome: "ScreenOutco
     save("top.png", picture.getvalue())
     click.echo(table.head(10).to_string(index=False, float_format=lambda v: f"{v:.4g}"))
     if len(table) > 10: click.echo(f"and {len(table) - 10:,} more")
-    click.echo("\n".join(notes(question, folder, outcome, table)))
+    for line in notes(question, folder, outcome, table): click.echo(line)
     click.echo(f"the short list is {folder / 'top.csv'}, the picture {folder / 'top.png'}")
 
 def memory_in_words() -> str:

@@ -7,6 +7,7 @@ __all__ = ['STEPS', 'short_list', 'summary', 'in_words', 'notes', 'extent', 'his
 
 # %% ../../nbs/17_screening/09_report.ipynb #d38ff673
 import functools
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,7 +56,8 @@ def in_words(question: ScreenQuestion, outcome: ScreenOutcome) -> str:
         lines.append(f"{steps or 'no candidates'}; asked: {', '.join(asked)}")
     first = outcome.counts[0]
     if isinstance(question.source, Table) and (n := first.get("tried", 0) - first.get("candidates", 0)):
-        where = "" if question.source.path == "-" else f": `lgdcnn check {question.source.path}` lists them"
+        asked = [question.source.path, *(("--formula", question.source.formula) if question.source.formula else ())]
+        where = "" if question.source.path == "-" else f": `{shlex.join(['lgdcnn', 'check', *asked])}` lists them"
         words = ("row holds", "was") if n == 1 else ("rows hold", "were")
         lines.append(f"{n:,} {words[0]} no formula that can be read, and {words[1]} left out{where}")
     return "\n".join(lines)

@@ -43,11 +43,12 @@ class Task(NamedTuple):
     formulas: tuple[str, ...] | None = None
     lines: np.ndarray | None = None    # where the formulas stand in their file, if it has lines
     skip: bool = False                 # leave out what is no formula; a part without such is the same either way
+    torn: int = 0                      # rows before these ones' end that had no cells to be read
 
     def digest(self, question: ScreenQuestion) -> str:
         "Return what the part must say of itself."
         if self.numbers is None and self.formulas is None: return question.digest
-        text = "\n".join(self.formulas or ()).encode() + (b"" if self.numbers is None else self.numbers.tobytes())
+        text = "\n".join(map(str, self.formulas or ())).encode() + (b"" if self.numbers is None else self.numbers.tobytes())
         return hashlib.sha256(question.digest.encode() + text + repr(self[:4]).encode()).hexdigest()[:16]
 
 def first_tasks(question: ScreenQuestion,
@@ -63,15 +64,19 @@ def first_tasks(question: ScreenQuestion,
         return
     from lgdcnn.data.reading import TableReader, source_of
     from lgdcnn.data.tables import column, formula_column
-    start, reader = 0, TableReader(source_of(source.path), ragged=[] if skip else None)
+    start, known, reader = 0, 0, TableReader(source_of(source.path), ragged=[] if skip else None)
     for k, part in enumerate(reader.parts(rows)):
         name = formula_column(part.columns, source.formula)[0]
-        formulas = tuple(column(part, name, "formula column", "--formula"))
-        if only is None or k in only: yield Task(1, k, start, start + len(part), None, formulas, reader.lines, skip)
-        start += len(part)
-    if torn := [line for line, _ in reader.ragged or ()]:
-        warnings.warn(f"left out: {len(torn):,} row{'s' * (len(torn) > 1)} with more or fewer fields than the header "
-                      f"(line {listed(torn)})", stacklevel=2)
+        formulas, torn = tuple(column(part, name, "formula column", "--formula")), [line for line, _ in reader.ragged or ()]
+        end = start + len(part)  # torn rows have numbers, too: a number is a row of the table, whatever was left out
+        numbers = np.arange(start, end) + np.searchsorted(torn, reader.lines) if torn else None
+        if only is None or k in only:
+            yield Task(1, k, start, end, numbers, formulas, reader.lines, skip, len(torn) - known)
+        start, known = end, len(torn)
+    if known:
+        s = "s" * (known > 1)
+        warnings.warn(f"left out: {known:,} row{s} with more or fewer fields than the header (line{s} {listed(torn)})",
+                      stacklevel=2)
 
 def second_tasks(question: ScreenQuestion, chosen: dict[str, np.ndarray]) -> Iterator[Task]:
     "List the parts of the second pass."
@@ -99,7 +104,7 @@ def candidates(source: Source, task: Task) -> Made:
     "Make the candidates of a task; raises `InputError` naming rows, and lines, of what is no formula and is not skipped."
     numbers = np.arange(task.start, task.end) if task.numbers is None else task.numbers
     if task.formulas is None: return Made(source.block(numbers))
-    formulas = np.array(task.formulas, dtype=object)
+    formulas = np.fromiter(task.formulas, dtype=object, count=len(task.formulas))  # a cell may be a list
     try: c = featurize(list(formulas))
     except FormulaError as e:
         if not task.skip:  # said now: pickled, an error has no lines
@@ -153,7 +158,7 @@ class Worker:
         "Make, filter, predict and write a part."
         times = [time.perf_counter()]
         made = candidates(self.question.source, task)
-        counts = {"tried": task.end - task.start, "candidates": len(made.block)}
+        counts = {"tried": task.end - task.start + task.torn, "candidates": len(made.block)}
         times.append(time.perf_counter())
         made = self.filtered(made, counts)
         times.append(time.perf_counter())
@@ -197,7 +202,8 @@ def run_pass(question: ScreenQuestion, folder: Path, tasks: Iterator[Task], engi
     def missing() -> Iterator[Task]:
         for task in tasks:
             counts = part_counts(part_path(folder, task.stage, task.k), task.digest(question))
-            if counts is None: yield task
+            refused = counts and task.formulas is not None and not task.skip and counts["candidates"] < counts["tried"]
+            if counts is None or refused: yield task  # made by a run that skipped: now it is refused
             else: found.append(Done(task, counts, None))
     for task, (counts, seconds) in engine(functools.partial(make_part, question, folder.resolve()), missing()):
         yield from _emptied(found)

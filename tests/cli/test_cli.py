@@ -371,3 +371,19 @@ def test_a_killed_run_leaves_the_old_file(own, tmp_path):
     out, err = p.communicate(timeout=60)
     assert p.returncode == 1 and out == b"" and b"Traceback" not in err
     assert (tmp_path / "o.csv").read_text() == "old" and len(list(tmp_path.iterdir())) == 2
+
+
+def test_rows_for_the_model_in_the_package_can_be_skipped(tmp_path):
+    (path := tmp_path / "t.csv").write_text("name,formula\na,NaCl\nb,XxQ\nc,MgO\nd,KF,1\n")
+    code, out, err = run("predict", "--property", "band_gap_mp", "--csv", path, "--on-error", "skip", "--rejects", tmp_path / "r.csv", "--format", "csv")
+    assert code == 0 and [line.split(",")[:2] for line in out.splitlines()[1:]] == [["a", "NaCl"], ["c", "MgO"]] and "skipped 2 of 4 rows" in err
+    assert [line.split(",")[0] for line in (tmp_path / "r.csv").read_text().splitlines()] == ["line", "3", "5"]
+    code, out, err = run("predict", "--property", "band_gap_mp", "NaCl", "--on-error", "skip")
+    assert code == 2 and "is for the rows of a table" in err
+    (path).write_text("formula\nXxQ\n")
+    assert "has no row that can be read" in run("predict", "--property", "band_gap_mp", "--csv", path, "--on-error", "skip")[2]
+
+
+def test_a_name_that_is_too_long_is_one_line_and_keeps_its_end():
+    code, _, err = run("check", "x" * 300 + ".csv")
+    assert code == 2 and err.rstrip().endswith("x.csv' cannot be read (File name too long)") and len(err) < 140

@@ -156,9 +156,24 @@ def test_rows_that_cannot_be_read_are_left_out_where_that_is_asked(quick, tmp_pa
     asked = replace(question, source=Table(str(good), None, files.sum_of(good)))
     expected = ranked(asked, tmp_path / "g", screen(asked, tmp_path / "g"))
     assert ranked(question, tmp_path / "s", outcome) == [[f, {0: 0, 1: 1, 2: 3, 3: 5, 4: 6}[n]] for f, n in expected]
+    with pytest.raises(InputError, match=r"row 2: .*\(line 4\)"): screen(question, tmp_path / "s")  # what was skipped is refused again
     path.write_text(path.read_text().replace("KF,4", "KF,4,5"))
-    with pytest.warns(UserWarning, match="left out: 1 row with more or fewer fields than the header .line 5"):
-        screen(replace(question, source=Table(str(path), None, files.sum_of(path))), tmp_path / "torn", skip=True)
+    question = replace(question, source=Table(str(path), None, files.sum_of(path)))
+    with pytest.warns(UserWarning, match=r"left out: 1 row with more or fewer fields than the header \(line 5\)"):
+        outcome = screen(question, tmp_path / "torn", skip=True)
+    assert outcome.counts[0] == {"tried": 9, "candidates": 4}, "torn rows count, and have numbers"
+    assert ranked(question, tmp_path / "torn", outcome) == [[f, {0: 0, 1: 1, 3: 5, 4: 6}[n]] for f, n in expected if n != 2]
+
+
+@pytest.mark.parametrize("cell", [None, 7, ["NaCl"]])
+def test_cells_of_a_parquet_that_are_no_text_are_bad_rows(cell, quick, tmp_path):
+    pytest.importorskip("pyarrow")
+    import pandas as pd
+    cells = ["NaCl", None] if cell is None else [cell, cell]
+    pd.DataFrame({"formula": cells}).to_parquet(path := tmp_path / "t.parquet")
+    question = ScreenQuestion(Table(str(path), None, files.sum_of(path)), (Named("gap", "band_gap_mp"),), (read_aim("max", "gap"),))
+    with pytest.raises(InputError, match="row"): screen(question, tmp_path / "s")
+    assert screen(question, tmp_path / "s", skip=True).counts[0]["candidates"] == cells.count("NaCl")
 
 
 def test_a_mended_table_keeps_its_other_parts(quick, tmp_path):
