@@ -145,6 +145,7 @@ def _silent() -> Iterator[None]:
     finally:
         for h, level in handlers: h.setLevel(level)
 
+# %% ../../nbs/16_cluster/01_engines.ipynb #23f20001
 _ADDRESS = re.compile(r"((tcp|tls|ucx|ucxx|wss?)://)?[^/\s]+:\d+/?|inproc://\S+")
 
 def dask_client(address: str,

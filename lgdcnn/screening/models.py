@@ -137,6 +137,7 @@ def _loaded(path: str, sha256: str) -> object:  # a fitted estimator
                          "back")
     return lgdcnn.load_model(path)
 
+# %% ../../nbs/17_screening/06_models.ipynb #23f20003
 class Saved:
     "Ask a saved model."
     def __init__(self, name: Named):

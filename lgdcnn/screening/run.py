@@ -43,7 +43,7 @@ class Task(NamedTuple):
     formulas: tuple[str, ...] | None = None
     lines: np.ndarray | None = None    # where the formulas stand in their file, if it has lines
     skip: bool = False                 # leave out what is no formula; a part without such is the same either way
-    torn: int = 0                      # rows before these ones' end that had no cells to be read
+    torn: int = 0                      # rows between or before these that have too many or too few fields, and are skipped
 
     def digest(self, question: ScreenQuestion) -> str:
         "Return what the part must say of itself."
@@ -51,6 +51,7 @@ class Task(NamedTuple):
         text = "\n".join(map(str, self.formulas or ())).encode() + (b"" if self.numbers is None else self.numbers.tobytes())
         return hashlib.sha256(question.digest.encode() + text + repr(self[:4]).encode()).hexdigest()[:16]
 
+# %% ../../nbs/17_screening/08_run.ipynb #23f20005
 def first_tasks(question: ScreenQuestion,
                 only: range | None = None,  # parts; by default all
                 skip: bool = False,  # rows of a table that cannot be read; else they are refused
@@ -259,6 +260,7 @@ def numbers_asked(question: ScreenQuestion, only: range | None) -> int | None:  
     size, rows = question.source.size, question.rows
     return size if only is None else min(size, only.stop * rows) - min(size, only.start * rows)
 
+# %% ../../nbs/17_screening/08_run.ipynb #23f20007
 def screen(question: ScreenQuestion, folder: str | Path,
            engine: Engine = in_turn,  # see `lgdcnn.cluster.engines`
            only: range | None = None,  # parts of the first pass
