@@ -18,6 +18,7 @@ from pathlib import Path
 from ..config import InputError
 from .plan import family
 from .results import Cell
+from ..writing import lock_file
 
 # %% ../../nbs/10_benchmark/05_claims.ipynb #91096c44
 def _read(path: str) -> str:
@@ -66,9 +67,7 @@ class Claims:
         self.folder.mkdir(parents=True, exist_ok=True)
         if not (self.folder / ".gitignore").exists(): (self.folder / ".gitignore").write_text("*\n")
         with open(self.folder / "lock", "a") as handle:
-            with contextlib.suppress(ImportError, OSError):
-                import fcntl
-                fcntl.flock(handle, fcntl.LOCK_EX)
+            lock_file(handle.fileno(), wait=True)
             yield
 
     def _is_held(self, path: Path) -> bool:

@@ -18,7 +18,7 @@ from lgdcnn.cli import (
     warnings_as_notes, with_options,
 )
 from ..config import InputError
-from ..data.registry import cards, unit_after, unit_in
+from ..data.registry import cards, unit_after, unit_in, units_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -117,14 +117,22 @@ def _training_data(data: str, targets: tuple[str, ...], formula: str | None, ext
 
 # %% ../../nbs/18_cli/09_train.ipynb #d1000006
 def asked_unit(unit: str | None,  # as it was given
-               target: str,  # a column; "" for several, or classes
+               target: str,  # a column; "" for classes
                data: str = "",  # a table, or the name of a data set
+               of: str = "",  # in the note, where there are several
               ) -> str:
     "Return the unit of a target: the one that was given, or the data set's, or the one that the column says."
-    if unit is None and data in cards(): return cards()[data].unit
-    if unit is None and (found := unit_in(target)): tell(f"note: the unit is {found}, as the column says (see --unit)")
-    else: found = unit or ""
+    if unit is not None or data in cards(): return cards()[data].unit if unit is None else unit
+    if found := unit_in(target): tell(f"note: the unit{of} is {found}, as the column says (see --unit)")
     return found
+
+def _asked_units(units: tuple[str, ...], names: list[str]) -> dict:  # what a model keeps
+    "Return the unit of one target, or of each of several; raises `InputError` for another number of units."
+    if units and len(units) != len(names):
+        raise InputError(f"{len(names)} target(s) and {len(units)} unit(s): give --unit for each --target, in their "
+                         "order, or not at all")
+    if len(names) == 1: return {"unit": asked_unit(units[0] if units else None, names[0])}
+    return {"units": [asked_unit(u, n, of=f" of {n}") for u, n in zip(units or [None] * len(names), names, strict=True)]}
 
 def training_rows(data: str,  # a data set's name, or a table
                   target: str | None,  # the column to learn, of a table
@@ -178,11 +186,11 @@ def _redirected(to_stderr: bool):
 def _report(model, ds, out: Path, others: dict[str, float]) -> None:
     "Print the errors of a trained model, a line each."
     if model._kind == "classifier": return _report_classes(model, ds, out)
-    unit = unit_after(model.target_.get("unit"))
+    units = list(map(unit_after, units_of(model.target_)))
+    unit, names = units[0], model.target_.get("names")
     if hasattr(model, "fusion_"): _report_members(model, unit)
-    names = model.target_.get("names")
     for k, name in enumerate(names if names and model.metrics_ else ()):
-        click.echo(f"validation MAE of {name} {model.metrics_['mae'][k]:.4g}{unit}")
+        click.echo(f"validation MAE of {name} {model.metrics_['mae'][k]:.4g}{units[k]}")
     if model.metrics_ and not names:
         whole = "fused" if hasattr(model, "fusion_") else f"{n} networks together" if (n := len(model.networks_)) > 1 else ""
         said = "; ".join(filter(None, [whole, ", ".join(f"{name} {e:.4g}{unit}" for name, e in others.items())]))
@@ -251,12 +259,13 @@ def _network(name: str):  # as an estimator takes it
 @click.option("--extra", multiple=True, help="Numeric column to read beside the formula (for a file); may be repeated.")
 @click.option("--task", type=click.Choice(["auto", "regression", "classification"]), default="auto", show_default=True,
               help="What is learned; auto: what a data set says, numbers in a file.")
-@click.option("--unit", help="Of the target (for a file): stands in what is told, and in the model.  [as the column says]")
+@click.option("--unit", "units", multiple=True,
+              help="Of the target (for a file), or of each in order: told, and kept in the model.  [as the column says]")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Where to save the model.")
 @with_options(TABLE_OPTIONS)
 @with_options(SKIP_OPTIONS)
 @with_options(_TRAIN_OPTIONS)
-def train(data: str, target: tuple[str, ...], formula: str | None, extra: tuple[str, ...], task: str, unit: str | None,
+def train(data: str, target: tuple[str, ...], formula: str | None, extra: tuple[str, ...], task: str, units: tuple[str, ...],
           out: Path, separator: str | None, decimal: str | None, architecture: str | None, preset: str | None,
           checkpoint: Path | None, protocol: str, epochs: int | None, n_models: int, init_from: str | None,
           validation: float | None, seed: int, device: str, quiet: bool, on_error: str, rejects: Path | None) -> None:
@@ -271,7 +280,8 @@ def train(data: str, target: tuple[str, ...], formula: str | None, extra: tuple[
     formulas, y, held, ds, name, task, places = _training_data(data, target, formula, extra, task, separator, decimal,
                                                                 skip, rejects)
     if ds and validation is not None: raise InputError(f"{data} has validation rows of its own; leave --validation out")
-    if ds and unit: raise InputError(f"{data} has the unit {ds.unit!r}: leave --unit out")
+    if ds and any(units): raise InputError(f"{data} has the unit {ds.unit!r}: leave --unit out")
+    kept = {} if ds else _asked_units(units, [""] if task == "classification" else list(target))  # a slip is told at once
     from lgdcnn import FusedClassifier, FusedRegressor, LGDCNNClassifier, LGDCNNRegressor
     if preset:
         kind = FusedClassifier if task == "classification" else FusedRegressor
@@ -281,7 +291,7 @@ def train(data: str, target: tuple[str, ...], formula: str | None, extra: tuple[
         model = kind(_network(architecture), protocol, epochs, n_models, seed, device, verbose=not quiet, extra=extra,
                      init_from=init_from)
     with warnings_as_notes(), naming_lines(places): model.fit(formulas, y, held or validation)
-    model.target_ |= {"name": name, "unit": ds.unit if ds else asked_unit(unit, name * (task != "classification"))}
+    model.target_ |= {"name": name} | ({"unit": ds.unit} if ds else kept)
     with out_file(out) as path: model.save(path)
     if not named:
         tell(f"note: this is {architecture}, the default, as no --architecture is named; whether another one suits these "

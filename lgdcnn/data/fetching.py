@@ -30,6 +30,7 @@ from ..config import InputError, cache_path
 from .packing import ArraySet, load_pack, write_pack
 from .registry import Card, SourceFile, card, cards
 from .splits import Split, matbench_splits
+from ..writing import lock_file
 
 # %% ../../nbs/02_data/04_fetching.ipynb #df3c19d5
 class FetchError(RuntimeError):
@@ -91,15 +92,11 @@ def load_cached(name: str) -> ArraySet:
 def _lock(path: Path, note: Callable[[str], None]):
     "Hold an exclusive lock while the block runs; yields False where the system has none."
     with open(path, "a") as handle:
-        try:
-            import fcntl
-            try: fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                note("another process is fetching; waiting for it")
-                fcntl.flock(handle, fcntl.LOCK_EX)
-            alone = True
-        except (ImportError, OSError): alone = False
-        yield alone
+        alone = lock_file(handle.fileno())
+        if alone is False:
+            note("another process is fetching; waiting for it")
+            alone = lock_file(handle.fileno(), wait=True)
+        yield bool(alone)
 
 @contextlib.contextmanager
 def _plain_errors(folder: Path):

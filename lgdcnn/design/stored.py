@@ -20,6 +20,7 @@ from ..config import InputError, TrainConfig, write_atomic
 from .grammar import REFERENCES, Design, draw_designs
 from .looks import ROLES, layer_of
 from .runs import PROTOCOL, STATES, STUDY_SETS, StudySet, run_design, study_set
+from ..writing import lock_file
 
 # %% ../../nbs/13_design/05_stored.ipynb #580026f6
 @dataclass(frozen=True)
@@ -123,6 +124,7 @@ def append_run(folder: str | Path, line: dict) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(check_line(line), separators=(",", ":"), allow_nan=False).encode() + b"\n"
     with open(path, "a+b", buffering=0) as f:
+        lock_file(f.fileno(), wait=True)  # the half line of another process is not yet one of somebody who was killed
         f.seek(0)
         f.truncate(f.read().rfind(b"\n") + 1)
         f.write(text)

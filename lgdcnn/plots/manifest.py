@@ -22,6 +22,7 @@ from pathlib import Path
 
 from ..config import InputError, repo_root, settings, write_atomic
 from ..places import package_folder
+from ..writing import lock_file
 
 # %% ../../nbs/14_plots/08_manifest.ipynb #1b2f4203
 def figure_folder() -> Path:
@@ -199,15 +200,13 @@ _LOCK = threading.Lock()  # one figure at a time enters the manifest
 @contextmanager
 def _locked(folder: Path):
     "Let one thread of one process at a time work on what is in a folder."
-    try: import fcntl
-    except ImportError: fcntl = None  # Windows knows other locks; there, threads are kept apart, and processes are not
-    with _LOCK:
-        handle = os.open(folder, os.O_RDONLY) if fcntl else None
+    with _LOCK:  # Windows opens no folder; there, threads are kept apart, and processes are not
+        handle = None if os.name == "nt" else os.open(folder, os.O_RDONLY)
         try:
-            if fcntl: fcntl.flock(handle, fcntl.LOCK_EX)
+            if handle is not None: lock_file(handle, wait=True)
             yield
         finally:
-            if fcntl: os.close(handle)  # which also unlocks
+            if handle is not None: os.close(handle)
 
 def mend_manifest(output: Path) -> None:
     "Set a damaged manifest aside, with a note."

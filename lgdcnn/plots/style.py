@@ -77,7 +77,8 @@ def look(model: str) -> dict:  # label, color, marker, linestyle
 
 def bare(quantity: str, unit: str = "") -> str:
     "Return the name of a quantity without the unit that ends it, as the headers of tables often do."
-    ends = rf"[\s_]*(\({re.escape(unit)}\)|\[{re.escape(unit)}\]|[,/]\s*{re.escape(unit)})\s*$"
+    it = re.escape(unit).replace("/", "(?:/|_per_)")
+    ends = rf"(?:\s*/)?[\s_]*(\({it}\)|\[{it}\]|[,/]\s*{it}|_{it})\s*$"
     return re.sub(ends, "", quantity) or quantity if unit else quantity
 
 def with_unit(quantity: str,

@@ -20,6 +20,7 @@ import numpy as np
 
 from ..composition import Compositions
 from ..config import InputError, quoted
+from ..data.registry import units_of
 from ..properties.shipped import LEVELS, pretrained
 from ..properties.table import named
 from .aims import CHANCES, Aim
@@ -161,8 +162,8 @@ class Saved:
         scores = np.asarray(self.model.scores_, dtype=float).reshape(-1, len(names or [0])).T
         ranked = [np.sort(s[~np.isnan(s)]) for s in scores]
         labels = [f"{self.name.label}:{n}" for n in names] if names else [self.name.label]
-        unit = str(self.model.target_.get("unit") or "")
-        return [Calibrated(label, s, np.arange(1, len(s) + 1) / (len(s) + 1), unit=unit) for label, s in zip(labels, ranked)]
+        return [Calibrated(label, s, np.arange(1, len(s) + 1) / (len(s) + 1), unit=str(unit))
+                for label, s, unit in zip(labels, ranked, units_of(self.model.target_), strict=True)]
 
     def raw(self, c: Compositions) -> tuple[np.ndarray, np.ndarray]:  # two (N, targets)
         "Return values and their claimed spread; NaN for classes."

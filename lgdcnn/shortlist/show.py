@@ -13,7 +13,7 @@ import pandas as pd
 
 from ..composition import SYMBOLS
 from ..config import InputError
-from ..data.registry import unit_after, unit_word
+from ..data.registry import unit_after, unit_word, units_of
 from ..estimators.files import read_checked
 from ..trust.conformal import most_coverage
 from ..trust.explanation import contributions, occlusion
@@ -24,11 +24,12 @@ def _kind(facts: dict) -> str:
     if "members" in facts: return f"{facts['kind']} of " + ", ".join(m.get("model", "trees-l1") for m in facts["members"])
     return f"{facts['kind']}: {facts['model'].get('name', 'l-g-dcnn')}, {facts['n_models']} network(s)"
 
-def _errors(facts: dict, unit: str) -> dict[str, str]:
+def _errors(facts: dict, units: list[str]) -> dict[str, str]:
     "Say the errors on held-out rows."
     found, names = facts.get("validation") or {}, facts["target"].get("names")
-    if names: return {f"validation MAE of {n}": f"{e:.4g}{unit}" for n, e in zip(names, found.get("mae", ()))}
-    units = {"mae": unit, "rmse": unit}
+    behind = list(map(unit_after, units))
+    if names: return {f"validation MAE of {n}": f"{e:.4g}{u}" for n, e, u in zip(names, found.get("mae", ()), behind)}
+    units = dict.fromkeys(("mae", "rmse"), behind[0])
     label = lambda k: k.upper() if k in ("mae", "rmse", "r2") else k.replace("_", " ")
     return {f"validation {label(k)}": f"{v:.4g}{units.get(k, '')}" for k, v in found.items()}
 
@@ -36,15 +37,15 @@ def model_facts(path: str | Path) -> dict[str, str]:  # what, in words
     "Read what a model file says of itself; raises `InputError` for what is no model."
     facts, tensors = read_checked(Path(path))
     target, elements = facts["target"], facts.get("elements")
-    unit, held = unit_after(target.get("unit")), len(tensors.get("scores", ()))
+    units, held = units_of(target), len(tensors.get("scores", ()))
     said = {"model": _kind(facts), "target": ", ".join(target.get("names") or [target.get("name") or "not named"]),
-            "unit": unit_word(target.get("unit") or "not said"),
+            "unit": ", ".join(unit_word(u or "not said") for u in (units if len(set(units)) > 1 else units[:1])),
             "rows trained on": f"{facts['n_train']:,}", "rows held out": f"{held:,}"}
     if elements: said["elements"] = f"{len(elements)}: " + " ".join(SYMBOLS[z] for z in elements)
     said["domain"] = (f"{len(facts['formulas']):,} compositions, for --check model" if facts.get("formulas")
                       else "elements alone: --check needs the table of training formulas")
     if facts.get("smallest_fraction"): said["smallest fraction"] = f"{facts['smallest_fraction']:.3g}"
-    said |= _errors(facts, unit)
+    said |= _errors(facts, units)
     said["intervals"] = f"calibrated on {held} rows, coverage up to {most_coverage(held):.0%}" if held else "none"
     versions = ", ".join(f"{name} {facts.get(name, '?')}" for name in ("lgdcnn", "torch", "format"))
     return said | {"written by": versions}

@@ -5,6 +5,7 @@ import math
 import multiprocessing
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
@@ -71,6 +72,13 @@ def test_a_bad_line_is_refused_when_written_and_when_read(path, value, why, line
     assert read_runs(tmp_path) == []  # nothing was written
     (tmp_path / FILE).write_text(json.dumps(bad) + "\n")
     with pytest.raises(InputError, match="line 1 is damaged"): read_runs(tmp_path)
+
+
+def test_lines_of_several_writers_at_once_are_all_there_and_whole(line, tmp_path):
+    "One takes away the half line of a killed process; it must not take that of one which is still writing."
+    lines = [line | {"seed": k} for k in range(200)]
+    with ThreadPoolExecutor(8) as pool: list(pool.map(lambda x: append_run(tmp_path, x), lines))
+    assert sorted(r["seed"] for r in read_runs(tmp_path)) == list(range(200))
 
 
 @pytest.mark.parametrize("text", ["5", "[]", '"a run"', "{", "null"])

@@ -7,6 +7,7 @@ import pytest
 from conftest import run
 
 from lgdcnn import load_model
+from lgdcnn.screening.models import Saved, read_named
 from lgdcnn.shortlist import compare as room
 from lgdcnn.shortlist.compare import CONTENDERS, behind, beside, contenders, cross_validate, recommendation, scoreboard
 
@@ -128,3 +129,23 @@ def test_a_unit_in_the_header_is_taken_and_told_unless_another_is_given(rows, tm
         assert code == 0 and "as the column says" not in err and load_model(tmp_path / "m").target_["unit"] == given
     code, out, err = run("compare", path, "--target", "hf (eV/atom)", "--model", "mean", "--folds", 2)
     assert code == 0 and "as the column says" in err and "MAE (eV/atom)" in out
+
+
+def test_each_of_several_targets_has_a_unit_of_its_own(rows, tmp_path):
+    table = pd.DataFrame({"formula": rows[0], "hf_eV_per_atom": rows[1], "K / GPa": 50 * abs(rows[1])})
+    table.to_csv(tmp_path / "d.csv", index=False)
+    targets = ("--target", "hf_eV_per_atom", "--target", "K / GPa")
+    asked = ("train", tmp_path / "d.csv", *targets, "--architecture", "lstm", "--epochs", 1, "--quiet", "--out", tmp_path / "m")
+    for given, units in (((), ["eV/atom", "GPa"]), (("--unit", "meV", "--unit", ""), ["meV", ""])):
+        code, out, err = run(*asked, *given)
+        assert code == 0 and load_model(tmp_path / "m").target_["units"] == units
+        said = [line.partition(f"validation MAE of {name} ")[2].split()[1:] for name, line in zip(targets[1::2], out.splitlines(), strict=True)]
+        assert said == [units[:1], units[1:] if units[1] else []]
+        assert ("note: the unit of K / GPa is GPa, as the column says" in err) == (not given)
+        shown = run("show", tmp_path / "m")[1]
+        assert re.search(rf"^unit +{units[0]}, {units[1] or 'not said'}$", shown, re.M)
+        assert re.search(rf"^validation MAE of K / GPa +[\d.]+{' GPa' if units[1] else ''}$", shown, re.M)
+        assert [t.unit for t in Saved(read_named(f"m={tmp_path / 'm'}")).targets] == units
+    for given in (("--unit", "eV"), ("--unit", "eV", "--unit", "GPa", "--unit", "K")):
+        code, out, err = run(*asked, *given)
+        assert code == 2 and "give --unit for each --target" in err
