@@ -30,6 +30,8 @@ $(STAMP): $(DEMO_STAMP)
 	$(PIP) --quiet -e '.[notebooks,dev,peers,excel,cluster,app]'
 	@# The source of the mat2vec table, apart from the environment: one test reads a file of it.
 	$(PIP) --quiet --no-deps --upgrade --target .venv/share/element-sources ElementEmbeddings
+	@# SMACT's rules and what it brings: without them the screening works, --neutral names the extra, and its tests are skipped.
+	$(PIP) --quiet -e '.[screening]' || echo "SMACT could not be installed: its tests are skipped"
 	@touch $@
 
 # Train on the embedded data, compare, draw three figures: see lgdcnn-demo/.

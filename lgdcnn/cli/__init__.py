@@ -208,10 +208,9 @@ class Separator(click.ParamType):
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         "Return the sign; fails as click does."
-        from lgdcnn.data.reading import SEPARATORS
-        sign = SEPARATORS.get(value, value)
-        if len(sign) != 1: self.fail(f"{value[:40]!r} is no single sign, nor one of {', '.join(SEPARATORS)}", param, ctx)
-        return sign
+        from lgdcnn.data.reading import separator_sign
+        try: return separator_sign(value)
+        except InputError as e: self.fail(str(e), param, ctx)
 
 TABLE_OPTIONS = [
     click.option("--separator", type=Separator(), help="Between columns of a CSV: comma, semicolon, tab, bar or a "

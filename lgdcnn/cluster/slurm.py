@@ -153,7 +153,8 @@ def engine_of(kind: str = "local",  # one of `EXECUTORS`
     if scheduler and workers is not None: raise InputError("--scheduler has workers of its own: leave --workers out")
     if workers is not None and workers < 1: raise InputError(f"--workers {workers} is not possible: it must be at least 1")
     if kind == "dask": return functools.partial(by_dask, address=scheduler, given_up=given_up)
-    if kind == "local": return functools.partial(side_by_side, workers=workers) if (workers or 1) > 1 else in_turn
+    if kind == "local" and (workers or 1) == 1: return in_turn
+    if kind == "local": return functools.partial(side_by_side, workers=workers, given_up=given_up)
     given = {"slurm_array_parallelism": workers or 2} | read_options(options)  # by itself submitit lets 256 run at once
     return functools.partial(by_slurm, executor=slurm_executor(logs, hours, **given), workers=workers or 2,
                              given_up=given_up)

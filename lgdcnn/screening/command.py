@@ -82,13 +82,16 @@ def _advance(bar: "tqdm", done: "Done") -> None:
 
 # %% ../../nbs/17_screening/10_command.ipynb #49097a9b
 AIMS = {"max": ("T", "Look for the highest value of T."), "min": ("T", "Look for the lowest."),
-        "window": ("T=LOW:HIGH", "Look for values in a window."),
+        "window": ("T=LOW:HIGH", "Look for values in a window, or near to it."),
+        "inside": ("T=LOW:HIGH", "Look for the best chance to lie in a window."),
         "above": ("T=LIMIT", "Look for the best chance to exceed."),
         "below": ("T=LIMIT", "Look for the best chance to stay below.")}
 
 def read_question(without: str | None, neutral: bool, known: tuple[Path, ...], models: tuple[str, ...],
-                  first: tuple[str, ...], keep: float, coverage: float, rows: int, **rest: object) -> "ScreenQuestion":
+                  first: tuple[str, ...], keep: float, coverage: float, rows: int, separator: str | None,
+                  **rest: object) -> "ScreenQuestion":
     "Read the options that belong to the question; raises `InputError` for what cannot be meant."
+    from lgdcnn.data.reading import separator_sign
     from lgdcnn.screening.aims import read_aim
     from lgdcnn.screening.groups import element_list
     from lgdcnn.screening.models import read_named
@@ -99,7 +102,7 @@ def read_question(without: str | None, neutral: bool, known: tuple[Path, ...], m
     aims = tuple(read_aim(kind, text) for kind in AIMS for text in rest.pop(kind))
     return ScreenQuestion(read_source(**rest), tuple(map(read_named, models)), aims, tuple(map(read_named, first)), keep,
                     element_list(without) if without else (), neutral, tuple((str(k), sum_of(k)) for k in known),
-                    coverage, rows)
+                    coverage, rows, separator=separator and separator_sign(separator))
 
 def read_parts_range(text: str | None) -> range | None:
     "Read a range of parts; raises `InputError` for what is none."
@@ -186,11 +189,14 @@ _SOURCE = [
     click.option("--csv", type=click.Path(path_type=Path), help="Candidates from a table (- is standard input)."),
     click.option("--formula", help="Its column of formulas.  ['formula', or the only one named like it]"),
     click.option("--on-error", type=click.Choice(["refuse", "skip"]), default="refuse", show_default=True,
-                 help="What to do about its rows that cannot be read.")]
+                 help="What to do about rows of --csv and --known that cannot be read."),
+    click.option("--separator", help="Between the columns of --csv and --known: comma, semicolon, tab, bar or a sign.  "
+                                     "[recognised]")]
 _FILTERS = [
     click.option("--without", metavar="ELEMENTS", help="Elements to leave out, like rare,toxic,radioactive,Pb."),
     click.option("--neutral", is_flag=True, help="Leave out what has no charges that cancel, by SMACT (extra: screening)."),
-    click.option("--known", multiple=True, type=click.Path(path_type=Path), help="Table of compounds to leave out.")]
+    click.option("--known", multiple=True, type=click.Path(path_type=Path),
+                 help="Table of compounds to leave out, whatever way their compositions are written.")]
 
 # %% ../../nbs/17_screening/10_command.ipynb #9305ab4b
 _MODELS = [
@@ -202,7 +208,8 @@ _MODELS = [
     click.option("--coverage", default=0.9, show_default=True, help="Of the intervals.")]
 _WORK = [
     click.option("--top", type=click.IntRange(1), default=100, show_default=True,
-                 help="Length of the short list; with several aims it is the whole front."),
+                 help="Length of the short list; with several aims it is the whole front, ordered by the first "
+                      "of --max, --min, ..."),
     click.option("--rows", type=click.IntRange(1, 4_194_304), default=65_536, show_default=True,
                  help="Candidates of a part; decides about memory."),
     click.option("--workers", type=int, help="Processes, one thread each.  [one for each core, if there is work for them]"),
@@ -216,7 +223,8 @@ def _options(f: Callable) -> Callable:
     return f
 
 _BELONG = {"--site": "--pattern", "--x": "--pattern", "--sizes": "--elements", "--largest": "--elements",
-           "--atoms": "--elements", "--with": "--elements", "--formula": "--csv", "--on-error": "--csv", "--keep": "--first"}
+           "--atoms": "--elements", "--with": "--elements", "--formula": "--csv", "--keep": "--first"}
+_OF_TABLES = ("--separator", "--on-error")
 
 def given_options() -> list[str]:
     "List the options that were given to the command that runs, defaults left out."
@@ -229,6 +237,8 @@ def check_belonging(given: list[str]) -> None:
     for name in given:
         other = _BELONG.get(name, name)
         if other not in given: raise InputError(f"{name} belongs to {other}, which is not given")
+        if name in _OF_TABLES and not {"--csv", "--known"} & set(given):
+            raise InputError(f"{name} belongs to --csv or --known, and neither is given")
 
 # %% ../../nbs/17_screening/10_command.ipynb #5d0d6015
 @click.command()

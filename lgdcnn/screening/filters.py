@@ -97,7 +97,7 @@ class Charges:
             total = total[place[0]] + charge * amounts[row, i]
             cation = np.maximum(cation[place[0]], np.where(charge > 0, chi, -np.inf))
             anion = np.minimum(anion[place[0]], np.where(charge < 0, chi, np.inf))
-            keep = cation < anion
+            keep = cation < anion  # what has failed already is not laid out any further
             row, total, cation, anion = row[keep], total[keep], cation[keep], anion[keep]
         charge, rest = np.divmod(-total, amounts[row, -1])
         possible = (rest == 0) & (abs(charge) <= 16) & self.known[z[row, -1], np.clip(charge, -16, 16) + 16]
@@ -134,7 +134,14 @@ def smact_charges() -> Charges:
 
 # %% ../../nbs/17_screening/04_filters.ipynb #c272cf7e
 def composition_hashes(c: Compositions) -> np.ndarray:  # (N,) uint64, equal for equal compositions
-    "Return a number for each composition."
+    "Return a number for each composition: of its whole amounts, where it has such, and of its fractions to the last bit."
+    hashes, block = _hashes(c), whole_block(c, np.arange(len(c)))
+    whole = block.amounts.any(1)
+    hashes[whole] = _hashes(block[whole].compositions())
+    return hashes
+
+def _hashes(c: Compositions) -> np.ndarray:
+    "Hash fractions as they are."
     x = c.fractions.view(np.uint64) ^ (c.numbers.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15))
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):  # splitmix64, by Vigna
         x = (x ^ (x >> np.uint64(shift))) * np.uint64(factor)

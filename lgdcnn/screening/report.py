@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..composition import featurize
 from ..data.registry import unit_after
 from ..plots.style import COLUMN, axes_for, look
 from .aims import CHANCES, best, equally_good, joined, pareto_front
+from .filters import composition_hashes
 from .models import Answers
 from .parts import ScreenQuestion, Table, read_parts
 from .run import ScreenOutcome
@@ -50,16 +52,18 @@ def summary(question: ScreenQuestion, outcome: ScreenOutcome) -> dict:
 def in_words(question: ScreenQuestion, outcome: ScreenOutcome) -> str:
     "Say how a screening went, a line for each pass."
     lines = []
+    words = STEPS | ({"candidates": "readable formula"} if isinstance(question.source, Table) else {})  # one may come twice
     for counts, names in zip(outcome.counts, question.passes):
-        steps = ", ".join(f"{n:,} {STEPS[step]}{'s' * (step in _COUNTED and n != 1)}" for step, n in counts.items())
+        steps = ", ".join(f"{n:,} {words[step]}{'s' * (step in _COUNTED and n != 1)}" for step, n in counts.items())
         asked = dict.fromkeys(n.what + f"@{n.precision}" * (n.precision != "fp32") for n in names)
         lines.append(f"{steps or 'no candidates'}; asked: {', '.join(asked)}")
     first = outcome.counts[0]
     if isinstance(question.source, Table) and (n := first.get("tried", 0) - first.get("candidates", 0)):
-        asked = [question.source.path, *(("--formula", question.source.formula) if question.source.formula else ())]
+        asked = [question.source.path, *(("--formula", question.source.formula) if question.source.formula else ()),
+                 *(("--separator", question.separator) if question.separator else ())]
         where = "" if question.source.path == "-" else f": `{shlex.join(['lgdcnn', 'check', *asked])}` lists them"
-        words = ("row holds", "was") if n == 1 else ("rows hold", "were")
-        lines.append(f"{n:,} {words[0]} no formula that can be read, and {words[1]} left out{where}")
+        holds, was = ("row holds", "was") if n == 1 else ("rows hold", "were")
+        lines.append(f"{n:,} {holds} no formula that can be read, and {was} left out{where}")
     return "\n".join(lines)
 
 # %% ../../nbs/17_screening/09_report.ipynb #71c4e0a2
@@ -92,6 +96,8 @@ def notes(question: ScreenQuestion, folder: str | Path, outcome: ScreenOutcome,
     said += _equals(question, Path(folder), outcome, table)
     if n := int(table["unseen"].sum()):
         said.append(f"{n:,} of them {'holds' if n == 1 else 'hold'} an element of which a model saw no example (unseen)")
+    if n := len(table) - len(np.unique(composition_hashes(featurize(table["formula"])))) if len(table) else 0:
+        said.append(f"{n:,} of them {'is' if n == 1 else 'are'} the composition of another one, written once more")
     regressed = [t for t, unit in units.items() if not unit.startswith("probability")]  # of a class there is no interval
     if lacking := [t for t in regressed if table[f"lower({t})"].isna().all()]:
         said.append(f"no intervals of {question.coverage:g} for {', '.join(lacking)}: too few errors were held out")
@@ -142,7 +148,7 @@ def plot_screening(question: ScreenQuestion, folder: str | Path, outcome: Screen
         ax.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         ax.yaxis.set_minor_formatter(NullFormatter())
         aim = question.aims[0]
-        for end in filter(np.isfinite, (aim.low, aim.high) * (aim.kind == "window")):
+        for end in filter(np.isfinite, (aim.low, aim.high) * (aim.kind == "window")):  # the axis has values, not chances
             ax.axvline(end, color="0.2", lw=0.7, ls="--", zorder=0)
     ax.legend(loc="upper right")
     return ax

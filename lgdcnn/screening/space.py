@@ -8,7 +8,7 @@ __all__ = ['Block', 'combination', 'amount_table', 'check_range', 'Enumeration']
 # %% ../../nbs/17_screening/02_space.ipynb #9f278f35
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 
 import numpy as np
@@ -96,6 +96,9 @@ class Enumeration:
                              f"{len(self.always)} that are always there")
         if self.largest < 1: raise InputError(f"largest = {self.largest} is not possible: it must be at least 1")
         if self.size >= 2 ** 62: raise InputError(f"{self.size:,} candidates are too many to number: take fewer")
+
+    def __getstate__(self) -> dict:  # a question goes out with each task, what is made of it stays here
+        return {f.name: getattr(self, f.name) for f in fields(self)}
 
     @cached_property
     def tables(self) -> dict[int, np.ndarray]:  # number of elements to their amounts

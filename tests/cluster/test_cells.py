@@ -227,7 +227,7 @@ def test_a_screening_has_the_parts_and_the_top_100_of_one_process(address, tmp_p
 
 @pytest.mark.slow
 def test_a_plan_loses_no_cell_and_does_none_twice(address, alone, tmp_path):
-    "A worker is killed between two epochs: its cell is begun again, and no other is."
+    "A worker is killed between two epochs: its cell is trained again, and no other is."
     how, _, wanted = alone
     victim, heard = CELLS[3].id, []
     engine = lambda work, tasks: by_dask(partial(counted, str(tmp_path), victim, work), tasks, address)

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from small_tasks import deadly, slowly, wrong
+from small_tasks import deadly, poisoned, slowly, wrong
 
 from lgdcnn.cluster import engines, slurm
 from lgdcnn.cluster.engines import by_dask, dask_client, side_by_side
@@ -36,7 +36,17 @@ def test_a_process_that_dies_is_replaced_and_nothing_is_lost_or_given_twice(tmp_
     done = list(side_by_side(deadly, ((str(tmp_path), k) for k in range(12)), 2))
     assert sorted(k for (_, k), _ in done) == list(range(12)) and all(a == -k for (_, k), a in done)
     begun = {int(p.name): len(p.read_text()) for p in tmp_path.iterdir()}
-    assert begun[5] == 2 and max(begun.values()) == 2, "a task was begun more often than a death explains"
+    assert begun == dict.fromkeys(range(12), 1) | {5: 2}, "only the task of the process that died is begun again"
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_task_that_kills_its_processes_costs_three_and_the_others_none(workers, tmp_path):
+    tasks = [(str(tmp_path), k) for k in range(40)]
+    done = dict(side_by_side(poisoned, iter(tasks), workers, lambda task, why: why))
+    assert done.pop(tasks[5]).startswith("a task killed 3 processes that took it") and done == {t: -t[1] for t in tasks if t[1] != 5}
+    assert {int(p.name): len(p.read_text()) for p in tmp_path.iterdir()} == dict.fromkeys(range(40), 1) | {5: 3}
+    with pytest.raises(InputError, match="killed 3 processes.*what is finished is kept: run the same again"):
+        list(side_by_side(poisoned, [(str(tmp_path), 5)], workers))
 
 
 def test_tasks_are_asked_for_as_they_are_needed_and_errors_come_through():

@@ -32,7 +32,7 @@ from lgdcnn.screening.filters import composition_hashes, unknown, without
 from lgdcnn.screening.groups import element_list
 from lgdcnn.screening.models import Named
 from lgdcnn.screening.parts import ScreenQuestion, Table, part_path
-from lgdcnn.screening.report import short_list
+from lgdcnn.screening.report import in_words, notes, short_list
 from lgdcnn.screening.run import Done, Task, screen
 from lgdcnn.screening.space import Enumeration
 from lgdcnn.screening.template import Template
@@ -141,7 +141,6 @@ def test_a_bad_formula_names_its_row(tmp_path, quick):
 
 def test_rows_that_cannot_be_read_are_left_out_where_that_is_asked(quick, tmp_path):
     "The others have the numbers and answers of the table as it stands, and what a refusal had finished is kept."
-    from lgdcnn.screening.report import in_words
     (path := tmp_path / "t.csv").write_text("\n".join(["formula,n", "CaTiO3,1", "NaCl,2", "sand,3", "KF,4,5", "mud,6", "SrTiO3,7", "LiF,8", "Xyz,9", "clay,10"]))
     question = ScreenQuestion(Table(str(path), None, files.sum_of(path)), (Named("gap", "band_gap_mp"),), (read_aim("max", "gap"),), rows=2)
     with pytest.raises(InputError, match="line"): screen(question, tmp_path / "s")
@@ -165,6 +164,18 @@ def test_rows_that_cannot_be_read_are_left_out_where_that_is_asked(quick, tmp_pa
     assert ranked(question, tmp_path / "torn", outcome) == [[f, {0: 0, 1: 1, 3: 5, 4: 6}[n]] for f, n in expected if n != 2]
 
 
+def test_tables_whose_separator_is_not_clear(quick, tmp_path):
+    "A comma and a semicolon stand in the header: the message names an option, and with it both tables are read."
+    for name, rows in (("t", "NaCl;1,2\nKF;2,2\nLiF;3,2\n"), ("known", "FK;2,2\n")): (tmp_path / f"{name}.csv").write_text("formula;a,b\n" + rows)
+    table, known = str(tmp_path / "t.csv"), str(tmp_path / "known.csv")
+    ask = lambda **more: ScreenQuestion(Table(table, None, files.sum_of(table)), (Named("gap", "band_gap_mp"),), (read_aim("max", "gap"),),
+                                        known=((known, files.sum_of(known)),), **more)
+    with pytest.raises(InputError, match="not clear what separates its columns.*--separator"): screen(ask(), tmp_path / "s")
+    question = ask(separator=";")
+    assert [f for f, _ in ranked(question, tmp_path / "s", screen(question, tmp_path / "s"))] == ["NaCl", "LiF"]
+    assert question.digest != ask().digest and "separator" not in ask().to_dict() and ScreenQuestion.from_dict(question.to_dict()) == question
+
+
 @pytest.mark.parametrize("cell", [None, 7, ["NaCl"]])
 def test_cells_of_a_parquet_that_are_no_text_are_bad_rows(cell, quick, tmp_path):
     pytest.importorskip("pyarrow")
@@ -186,6 +197,48 @@ def test_a_mended_table_keeps_its_other_parts(quick, tmp_path):
     made = []
     outcome = screen(ask(), tmp_path / "s", lambda work, tasks: ((made.append(t.k), (t, work(t)))[1] for t in tasks))
     assert made == [2] and ranked(ask(), tmp_path / "s", outcome) == ranked(ask(), tmp_path / "n", screen(ask(), tmp_path / "n"))
+
+
+def test_a_damaged_part_is_made_again(quick, tmp_path):
+    "A bit is another on the disk: the next run makes the part anew, and a report in between says so instead of a number."
+    question = pool(60)
+    outcome = screen(question, tmp_path / "s")
+    whole, path = bytes_of(tmp_path / "s"), sorted(Path(tmp_path / "s").glob("pass-1/*"))[1]
+    rows = ranked(question, tmp_path / "s", outcome)
+    for at in (10, 200, len(whole["pass-1/" + path.name]) // 2):
+        damaged = bytearray(whole["pass-1/" + path.name])
+        damaged[at] ^= 1
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match="part-0000001.*run the same again"): ranked(question, tmp_path / "s", outcome)
+        assert ranked(question, tmp_path / "s", screen(question, tmp_path / "s")) == rows and bytes_of(tmp_path / "s") == whole
+
+
+@pytest.mark.parametrize("share, n, kept", [(0.07, 100, 7), (0.14, 100, 14), (0.28, 100, 28), (0.55, 100, 55), (0.071, 100, 8), (0.001, 100, 1), (12, 100, 12)])
+def test_a_share_is_what_is_written(share, n, kept, quick, tmp_path):
+    "0.07 * 100 is 7.000000000000001 for a computer; seven are meant."
+    (path := tmp_path / "t.csv").write_text("formula\n" + "\n".join(f"LiO{k}" for k in range(1, n + 1)))
+    named, aims = (Named("gap", "band_gap_mp"),), (read_aim("max", "gap"),)
+    question = ScreenQuestion(Table(str(path), None, files.sum_of(path)), named, aims, named, share)
+    assert screen(question, tmp_path / "s").counts[1]["tried"] == kept
+
+
+def test_known_compounds_whose_rows_cannot_all_be_read(quick, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (known := Path("known.csv")).write_text("formula\nNaF\nD2O\nFK,1\n")
+    question = pool(60, known=((str(known), files.sum_of(known)),))
+    with pytest.raises(InputError, match="more or fewer|fields|--on-error"): screen(question, "s")
+    with pytest.warns(UserWarning, match="'known.csv': 2 of 3 rows cannot be read, and were passed over"):
+        outcome = screen(question, "s", skip=True)
+    assert outcome.counts[0]["unknown"] == outcome.counts[0]["candidates"] - 1
+
+
+def test_a_table_has_formulas_not_compositions_and_says_which_are_there_twice(tmp_path):
+    (path := tmp_path / "t.csv").write_text("formula\nTi2O4\nTiO2\nLi2O\nTi0.333333333333333O0.666666666666667\n")
+    question = ScreenQuestion(Table(str(path), None, files.sum_of(path)), (Named("gap", "band_gap_mp"),), (read_aim("max", "gap"),))
+    outcome = screen(question, tmp_path / "s")
+    assert in_words(question, outcome).startswith("4 numbers, 4 readable formulas; asked")
+    table = short_list(question, tmp_path / "s", outcome)
+    assert "2 of them are the composition of another one, written once more" in notes(question, tmp_path / "s", outcome, table)
 
 
 def test_lines_of_bad_formulas_come_back_from_another_process():
@@ -307,11 +360,9 @@ def test_one_of_two_processes_is_killed_then_the_command_and_a_rerun_has_the_byt
     first = children()
     victim = max(first)  # begun last, so no helper of the pool
     os.kill(victim, signal.SIGKILL)
-    there = len(bytes_of(tmp_path / "s")) + 4  # more than those underway
-    wait_for(lambda: begun(there))
+    wait_for(lambda: process.poll() is not None or children() - first, "nobody took the place of the one that was killed")
     assert process.poll() is None, process.stderr.read().decode()
     left = children() - {victim}
-    assert left - first, "nobody took the place of the one that was killed"
     process.kill()
     process.wait()
     wait_for(lambda: not any(map(alive, left)), "workers outlive their owner")
@@ -337,6 +388,8 @@ REFUSED = [
     (["--x", "0:1:1e-9"], "are 1,000,000,001: 1,000 at most"), (["--x", "0.000000001"], "has amounts up to"), (["--atoms", "0"], "not in the range"),
     (["--above", "gap=nan"], "a threshold, like gap=2"), (["--atoms", "9"], "belongs to --elements"), (["--sizes", "2"], "belongs to --elements"),
     (["--formula", "x"], "belongs to --csv"), (["--keep", "0.5"], "belongs to --first"), (["--scheduler", ""], "--scheduler is empty"),
+    (["--above", "gap=inf"], "a threshold, like gap=2"), (["--inside", "gap=2"], "a window, like"),
+    (["--separator", "tab"], "belongs to --csv or --known"), (["--on-error", "skip"], "belongs to --csv or --known"), (["--separator", "two"], "'two' is no single sign, nor one of comma"),
     (["--max", "e", "--model", "e=formation_enthalpy_mp", "--first", "gap=band_gap_mp@bf16"], "no model of --first answers for it; there are gap")]
 
 

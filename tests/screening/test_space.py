@@ -1,6 +1,7 @@
 """Candidates are numbered: none twice, none forgotten, and a range of numbers is a range of the whole."""
 import itertools
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -134,3 +135,15 @@ def test_without_smact_the_extra_is_named(monkeypatch):
     with pytest.raises(InputError, match=r"lgdcnn\[screening\]"): smact_charges.__wrapped__()
 
 
+
+
+def test_a_question_goes_out_without_what_is_made_of_it():
+    "It is sent with each task, perhaps a million times."
+    space = Enumeration(element_list("Li,Na,K,Ca,Ti,O,F"), (2, 3, 4), 9)
+    fresh = len(pickle.dumps(Enumeration(space.pool, space.sizes, 9)))
+    block = space.block(np.arange(1000))  # makes tables
+    sent = pickle.dumps(space)
+    assert len(sent) == fresh < 300
+    back = pickle.loads(sent)
+    assert (back, hash(back), back.size) == (space, hash(space), space.size)
+    assert back.block(np.arange(1000)).formulas() == block.formulas()
