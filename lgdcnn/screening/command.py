@@ -126,15 +126,12 @@ def default_workers(question: "ScreenQuestion", cores: int) -> int:
 
 def read_engine(question: "ScreenQuestion", workers: int | None, scheduler: str | None) -> "Engine":
     "Choose who works; raises `InputError` for two answers, or none."
-    from lgdcnn.cluster.engines import by_dask, in_turn, side_by_side
+    from lgdcnn.cluster.slurm import engine_of
     if scheduler is not None and not scheduler.strip():
         raise InputError("--scheduler is empty: give the address that `dask scheduler` prints, or leave it out")
-    if scheduler and workers: raise InputError("--scheduler has workers of its own: leave --workers out")
-    if scheduler: return functools.partial(by_dask, address=scheduler)
-    if workers is not None and workers < 1: raise InputError(f"--workers {workers} is not possible: it must be at least 1")
+    if scheduler: return engine_of("dask", workers, scheduler)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    n = workers or default_workers(question, cores)
-    return in_turn if n == 1 else functools.partial(side_by_side, workers=n)
+    return engine_of("local", default_workers(question, cores) if workers is None else workers)
 
 # %% ../../nbs/17_screening/10_command.ipynb #d5030a14
 def write_report(question: "ScreenQuestion", folder: Path, outcome: "ScreenOutcome", top: int) -> None:
