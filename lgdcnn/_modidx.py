@@ -555,6 +555,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'lgdcnn.cluster.slurm.slurm_executor': ( '16_cluster/slurm.html#slurm_executor',
                                                                                'lgdcnn/cluster/slurm.py')},
             'lgdcnn.cluster.studies': { 'lgdcnn.cluster.studies.do_run': ('16_cluster/studies.html#do_run', 'lgdcnn/cluster/studies.py'),
+                                        'lgdcnn.cluster.studies.left_out': ( '16_cluster/studies.html#left_out',
+                                                                             'lgdcnn/cluster/studies.py'),
                                         'lgdcnn.cluster.studies.study_by': ( '16_cluster/studies.html#study_by',
                                                                              'lgdcnn/cluster/studies.py')},
             'lgdcnn.comparison.against': { 'lgdcnn.comparison.against.against': ( '11_comparison/against.html#against',

@@ -254,8 +254,8 @@ def design_run(budget: float, threads: int, share: str, workers: int | None, exe
         raise InputError(f"--share {share!r} is no part like 1/1 or 2/3")
     if elsewhere:
         from lgdcnn.cluster.slurm import engine_of
-        from lgdcnn.cluster.studies import study_by
-        engine = engine_of(executor, workers, scheduler, slurm, 1 + budget / 60, folder / "slurm")
+        from lgdcnn.cluster.studies import left_out, study_by
+        engine = engine_of(executor, workers, scheduler, slurm, 1 + budget / 60, folder / "slurm", left_out)
         new = study_by(engine, folder, DesignPlan(), budget, share, say, threads=threads)
     else: new = run_study(folder, DesignPlan(), budget, share, say)
     click.echo(f"{new} new runs; {len(missing(folder, DesignPlan()))} are missing")

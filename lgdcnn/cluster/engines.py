@@ -220,6 +220,9 @@ def _dask_answer(given_up: GivenUp, done: "DaskFuture", task: Any) -> Any:
     except KilledWorker as e:
         why = f"a task killed every worker that took it ({e.last_worker.address} was the last), perhaps for want of memory"
         return answer_without(given_up, task, why)
+    except TimeoutError as e:
+        if done.status != "error": raise
+        raise RuntimeError(f"a task ended with {e!r}") from e  # its own, not one of the cluster
 
 def _room(client: "Client", seconds: float = 2) -> Callable[[], int]:
     "Return a function that tells how many tasks may be underway; the scheduler is asked every few seconds."

@@ -256,4 +256,5 @@ def screen(folder: Path, workers: int | None, scheduler: str | None, top: int, o
         took = f"{time.perf_counter() - start:.0f} s{memory_in_words()}"
         click.echo(f"{took}; {seconds_in_words(outcome.seconds)}", err=True)
     if outcome.finished: return write_report(question, folder, outcome, top)
-    click.echo(f"parts {only}: {outcome.n_parts[0]:,} finished; run without --parts to rank", err=True)
+    if n := outcome.n_parts[0]: click.echo(f"parts {only}: {n:,} finished; run without --parts to rank", err=True)
+    else: click.echo(f"parts {only}: there are not so many, nothing was done; run without --parts to rank", err=True)

@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .. import __version__
+from ..cluster.engines import seen
 from ..composition import SYMBOLS, featurize
 from ..config import InputError, quoted, write_atomic
 from ..formulas import FormulaError
@@ -158,6 +159,7 @@ def _difference(there: dict, here: dict) -> str | None:
 
 # %% ../../nbs/17_screening/07_parts.ipynb #4f5586f6
 MANIFEST = "screen.json"
+_PASSES = {"pass-1", "pass-2"}
 
 def storing(folder: Path, write: Callable[[], object]) -> object:  # what `write` returns
     "Write something; raises `InputError` in one line if there is no room, or no right."
@@ -171,12 +173,13 @@ def open_folder(folder: str | Path, question: ScreenQuestion) -> Path:
     "Make a folder for a question, or find it again; raises `InputError` if it holds another one."
     folder = Path(folder)
     path = folder / MANIFEST
-    if path.is_file():
+    names = {p.name for p in folder.iterdir()} if folder.is_dir() else set()
+    if path.is_file() or names and names <= _PASSES and seen(path):  # of another job, on a disk that shows it late
         there = read_manifest(folder)
         if said := _difference(there, question.to_dict()):
             raise InputError(f"{quoted(folder)} holds another question ({said}): name another folder")
         return folder
-    if folder.exists() and (not folder.is_dir() or any(MANIFEST not in p.name for p in folder.iterdir())):
+    if folder.exists() and (not folder.is_dir() or any(MANIFEST not in name for name in names)):
         raise InputError(f"{quoted(folder)} holds something else: name a new folder, or an empty one")
     storing(folder, lambda: folder.mkdir(parents=True, exist_ok=True))
     storing(folder, lambda: write_atomic(path, json.dumps(question.to_dict(), indent=1) + "\n"))

@@ -29,6 +29,9 @@ def poisoned(task):
 def wrong(task): raise InputError(f"{task} cannot be done")
 
 
+def late(task): raise TimeoutError(task)
+
+
 def slowly(task):
     time.sleep(0.05)
     return -task

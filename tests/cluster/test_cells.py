@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
-from small_tasks import counted, few_rows, wrong
+from small_tasks import counted, few_rows, late, wrong
 from test_benchmark import tiny_set
 from test_slurm import slurm  # noqa: F401
 
@@ -207,6 +207,7 @@ def test_what_is_wrong_with_a_cluster_is_one_line(address, monkeypatch):
     with pytest.raises(InputError, match="3 cannot be done"): list(by_dask(wrong, [3], address))
     with pytest.raises(InputError, match="no scheduler answers at 'tcp://127.0.0.1:9'.*dask scheduler"): dask_client("tcp://127.0.0.1:9", 1)
     with pytest.raises(InputError, match="no scheduler answers at 'nonsense://x'"): dask_client("nonsense://x", 1)
+    with pytest.raises(RuntimeError, match=r"a task ended with TimeoutError\('of a disk'\)"): list(by_dask(late, ["of a disk"], address))
     monkeypatch.setattr("lgdcnn.benchmark.provenance.code_version", lambda: {"source": "another"})  # of whoever asks; the workers have their own
     with pytest.raises(InputError, match="runs other code of lgdcnn.*another here.*install the same version"): list(by_dask(abs, [-1], address))
 

@@ -8,7 +8,9 @@ import pickle
 import signal
 import subprocess
 import sys
+import threading
 import time
+import tracemalloc
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,18 +21,19 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lgdcnn import __version__
+from lgdcnn import FusedRegressor, LGDCNNRegressor, __version__
 from lgdcnn.cli import main
 from lgdcnn.cluster import engines
 from lgdcnn.cluster.engines import in_turn
-from lgdcnn.composition import featurize
-from lgdcnn.config import InputError
+from lgdcnn.composition import SYMBOLS, featurize
+from lgdcnn.config import MODELS, InputError
+from lgdcnn.fusion.members import Member
 from lgdcnn.screening import command, run
 from lgdcnn.screening import parts as files
 from lgdcnn.screening.aims import best, read_aim
 from lgdcnn.screening.filters import composition_hashes, unknown, without
 from lgdcnn.screening.groups import element_list
-from lgdcnn.screening.models import Named
+from lgdcnn.screening.models import Answers, Named, read_named
 from lgdcnn.screening.parts import ScreenQuestion, Table, part_path
 from lgdcnn.screening.report import in_words, notes, short_list
 from lgdcnn.screening.run import Done, Task, screen
@@ -373,6 +376,81 @@ def test_one_of_two_processes_is_killed_then_the_command_and_a_rerun_has_the_byt
     assert json.loads((tmp_path / "s/summary.json").read_text())["parts"] == [len(wanted)]
     with open(tmp_path / "s/top.csv") as f: rows = list(csv.DictReader(f))
     assert [[r["formula"], int(r["number"])] for r in rows] == top
+
+
+# who is asked
+
+def some(n=40):
+    space = Enumeration(element_list("Li,Na,Ca,Ti,O,F"), (2, 3), 2)
+    return space.block(np.arange(n)).compositions()
+
+
+def test_an_element_that_one_of_the_models_never_saw_is_unseen():
+    both = [Answers([read_named(n)]) for n in ("gap=band_gap_mp", "theta=debye_temperature")]
+    lacking = [np.flatnonzero(~a.seen) for a in both]
+    z = int(next(z for z in set(lacking[0]) ^ set(lacking[1]) if z))  # known to one of them
+    c = featurize(["NaCl", SYMBOLS[z] + "O2"])
+    assert sorted(a.ask(c)["unseen"].tolist() for a in both) == [[False, False], [False, True]]
+    assert Answers([read_named("gap=band_gap_mp"), read_named("theta=debye_temperature")]).ask(c)["unseen"].tolist() == [False, True]
+
+
+def test_half_precision_is_half_precision(tmp_path):
+    model = LGDCNNRegressor(MODELS["lstm"].replace(d_model=32), epochs=2, verbose=False, device="cpu")
+    path = model.fit([f"Na{i}Cl{j}" for i in range(1, 6) for j in range(1, 7)], np.linspace(0, 3, 30), validation=0.4).save(tmp_path / "m.lgdcnn")
+    for what in ("gap=band_gap_mp", f"gap={path}"):
+        full, half = (Answers([read_named(what + more)]).ask(some())["value(gap)"] for more in ("", "@bf16"))
+        assert 0 < np.abs(full - half).max() < 0.1, what
+
+
+def test_a_fused_model_answers_as_it_predicts(tmp_path):
+    pytest.importorskip("lightgbm")
+    formulas = [f"{a}{i}{b}{j}" for a in ("Na", "Ca", "Ti") for b in ("O", "F") for i in (1, 2, 3) for j in (1, 2, 3, 4)]
+    fused = FusedRegressor((Member("trees-l1", n_trees=8), Member("lstm", width=16, epochs=1)), device="cpu", verbose=False)
+    fused.fit(formulas, np.sin(np.arange(len(formulas)) / 5.0), validation=0.3).save(path := tmp_path / "f.lgdcnn")
+    question = ScreenQuestion(Enumeration(element_list("Na,Ca,Ti,O,F"), (2, 3), 3), (read_named(f"y={path}"),), (read_aim("max", "y"),), rows=60)
+    table = short_list(question, tmp_path / "s", screen(question, tmp_path / "s"), 20)
+    assert table["value(y)"].to_numpy() == pytest.approx(fused.predict(table["formula"].tolist()), abs=1e-5) and len(table) == 20
+    ends = fused.predict_interval(table["formula"].tolist(), 0.9)
+    assert table[["lower(y)", "upper(y)"]].to_numpy() == pytest.approx(ends, abs=1e-5)
+
+
+def test_formulas_come_from_standard_input(tmp_path):
+    words = ["screen", str(tmp_path / "s"), "--csv", "-", "--model", "gap=band_gap_mp", "--max", "gap", "--rows", "2", "--workers", "1", "--quiet"]
+    told = CliRunner().invoke(main, words, input="formula\nCaTiO3\nNaCl\nKF\nFe\nMgO\n")
+    assert told.exit_code == 0, told.output
+    with open(tmp_path / "s/top.csv") as f: rows = list(csv.DictReader(f))
+    expected = pretrained_values(["CaTiO3", "NaCl", "KF", "Fe", "MgO"])
+    assert [r["formula"] for r in rows] == sorted(expected, key=expected.get, reverse=True) and len(list((tmp_path / "s/pass-1").iterdir())) == 3
+
+
+def pretrained_values(formulas):
+    return dict(zip(formulas, Answers([read_named("gap=band_gap_mp")]).ask(featurize(formulas))["value(gap)"].tolist(), strict=True))
+
+
+def test_memory_of_a_rerun_does_not_grow_with_the_table(quick, tmp_path):
+    "Parts that are there are passed over; of each only its numbers are kept."
+    peaks = []
+    for n in (10_000, 40_000):
+        (path := tmp_path / f"{n}.csv").write_text("formula\n" + "\n".join(f"Li{1 + i % 200}O{1 + i // 200}F" for i in range(n)) + "\n")
+        question = ScreenQuestion(Table(str(path), None, files.sum_of(path)), (Named("gap", "band_gap_mp"),), (read_aim("max", "gap"),), rows=500)
+        screen(question, tmp_path / str(n))
+        tracemalloc.start()
+        try: assert screen(question, tmp_path / str(n)).counts[0]["candidates"] == n
+        finally: peaks.append(tracemalloc.get_traced_memory()[1]), tracemalloc.stop()
+    assert peaks[1] < 1.3 * peaks[0], peaks
+
+
+def test_a_folder_whose_question_is_seen_late_is_waited_for(quick, tmp_path, monkeypatch):
+    "On a shared disk a job of an array may see the parts of another before it sees the question."
+    question = pool(60)
+    screen(question, tmp_path / "s")
+    text = (manifest := tmp_path / "s/screen.json").read_text()
+    manifest.unlink()
+    threading.Timer(0.4, lambda: manifest.write_text(text)).start()
+    screen(question, tmp_path / "s")
+    manifest.unlink()
+    monkeypatch.setattr(engines, "SEEN", 0.2)
+    with pytest.raises(InputError, match="holds something else"): screen(question, tmp_path / "s")
 
 
 # what is refused, in one line
