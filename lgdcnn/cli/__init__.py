@@ -208,7 +208,7 @@ class Separator(click.ParamType):
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         "Return the sign; fails as click does."
-        from lgdcnn.data.reading import separator_sign
+        from lgdcnn.data.tables import separator_sign
         try: return separator_sign(value)
         except InputError as e: self.fail(str(e), param, ctx)
 

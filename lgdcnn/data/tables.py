@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MISSING_WORDS', 'check_formulas', 'as_number', 'check_targets', 'check_target_table', 'check_labels', 'check_weights',
-           'numbered_table', 'read_table', 'column', 'formula_column', 'read_chunks', 'TraceWarning',
+           'separator_sign', 'numbered_table', 'read_table', 'column', 'formula_column', 'read_chunks', 'TraceWarning',
            'smallest_fraction', 'is_trace', 'warn_of_traces']
 
 # %% ../../nbs/02_data/06_tables.ipynb #c7c7c00c
@@ -19,7 +19,7 @@ import numpy as np
 
 from ..composition import Compositions, composition_keys, formula_list, is_missing
 from ..config import InputError, RowError, listed, quoted
-from .reading import TableReader, decimal_sign, refusals, stripped, with_points
+from .reading import SEPARATORS, TableReader, decimal_sign, refusals, stripped, with_points
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -147,6 +147,11 @@ def _typed(cells, decimal: str | None, separator: str | None):  # a Series
         typed = pd.to_numeric(pd.Series(text, known.index, dtype=object))
     full = typed.reindex(cells.index)
     return full.astype(bool) if len(known) and typed.dtype == object and not missing.any() else full
+
+def separator_sign(text: str) -> str:  # one sign
+    "Return the sign that stands between columns, given itself or by its name; raises `InputError` for what is none."
+    if len(sign := SEPARATORS.get(text, text)) == 1: return sign
+    raise InputError(f"{text[:40]!r} is no single sign, nor one of {', '.join(SEPARATORS)}")
 
 def numbered_table(path: str | Path | BinaryIO, typed: str | None = None, separator: str | None = None,
                    decimal: str | None = None,

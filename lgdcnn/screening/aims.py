@@ -42,6 +42,7 @@ class Aim:
         "Say the aim in one word, as `read_aim` reads it."
         return f"{self.target}={self.ends}" if self.ends else self.target
 
+# %% ../../nbs/17_screening/05_aims.ipynb #2aefe204
 KINDS = {"max": lambda v, aim: -v, "min": lambda v, aim: v,
          "window": lambda v, aim: np.maximum(np.maximum(aim.low - v, v - aim.high), 0),
          "inside": lambda v, aim: -v, "above": lambda v, aim: -v, "below": lambda v, aim: -v}

@@ -91,7 +91,7 @@ def read_question(without: str | None, neutral: bool, known: tuple[Path, ...], m
                   first: tuple[str, ...], keep: float, coverage: float, rows: int, separator: str | None,
                   **rest: object) -> "ScreenQuestion":
     "Read the options that belong to the question; raises `InputError` for what cannot be meant."
-    from lgdcnn.data.reading import separator_sign
+    from lgdcnn.data.tables import separator_sign
     from lgdcnn.screening.aims import read_aim
     from lgdcnn.screening.groups import element_list
     from lgdcnn.screening.models import read_named
