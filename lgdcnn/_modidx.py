@@ -769,6 +769,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                      'lgdcnn/comparison/table.py'),
                                          'lgdcnn.comparison.table._record': ( '11_comparison/table.html#_record',
                                                                               'lgdcnn/comparison/table.py'),
+                                         'lgdcnn.comparison.table._rounding': ( '11_comparison/table.html#_rounding',
+                                                                                'lgdcnn/comparison/table.py'),
                                          'lgdcnn.comparison.table._value': ( '11_comparison/table.html#_value',
                                                                              'lgdcnn/comparison/table.py'),
                                          'lgdcnn.comparison.table.comparison': ( '11_comparison/table.html#comparison',

@@ -7,6 +7,7 @@ __all__ = ['METRIC', 'ELSEWHERE', 'leading', 'competing', 'mark_lowest', 'compar
 
 # %% ../../nbs/11_comparison/02_table.ipynb #6cee687f
 from collections.abc import Iterable
+from decimal import Decimal
 
 import numpy as np
 
@@ -131,10 +132,16 @@ def with_empty(records: list[dict],  # of `comparison`
     return records + [{k: e[k] for k in order} if order else e for e in empty]
 
 # %% ../../nbs/11_comparison/02_table.ipynb #64d3e410
+def _rounding(published: float) -> float:
+    "Return half a unit of the last digit of a number as it was published."
+    return 0.5 * 10.0 ** Decimal(repr(published)).as_tuple().exponent
+
 def _below(records: list[dict], key: str, column: str) -> str:
-    "Count the records that are below a published number, among those that have one."
+    "Count the records that are below a published number, among those that have one; and which its rounding explains."
     both = [r for r in records if r[column] is not None and r[key] is not None]
-    return f"{sum(r[key] < r[column] for r in both)} of {len(both)}"
+    below = [r for r in both if r[key] < r[column]]
+    close = sum(r[column] - r[key] <= _rounding(r[column]) for r in below)
+    return f"{len(below)} of {len(both)}" + f" ({close} of them by no more than its rounding)" * bool(close)
 
 def verdict(records: list[dict], model: str = MAIN, protocol: str | None = None,
             of_sets: int = 28,  # regression sets that are asked about
