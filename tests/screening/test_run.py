@@ -391,7 +391,8 @@ def test_an_element_that_one_of_the_models_never_saw_is_unseen():
     z = int(next(z for z in set(lacking[0]) ^ set(lacking[1]) if z))  # known to one of them
     c = featurize(["NaCl", SYMBOLS[z] + "O2"])
     assert sorted(a.ask(c)["unseen"].tolist() for a in both) == [[False, False], [False, True]]
-    assert Answers([read_named("gap=band_gap_mp"), read_named("theta=debye_temperature")]).ask(c)["unseen"].tolist() == [False, True]
+    for more in ("", "@bf16"):  # asked together, or each by itself
+        assert Answers([read_named("gap=band_gap_mp" + more), read_named("theta=debye_temperature")]).ask(c)["unseen"].tolist() == [False, True]
 
 
 def test_half_precision_is_half_precision(tmp_path):
@@ -425,6 +426,19 @@ def test_formulas_come_from_standard_input(tmp_path):
 
 def pretrained_values(formulas):
     return dict(zip(formulas, Answers([read_named("gap=band_gap_mp")]).ask(featurize(formulas))["value(gap)"].tolist(), strict=True))
+
+
+def test_a_part_is_made_with_one_thread_whatever_the_process_has(quick, tmp_path, monkeypatch):
+    "Sums of several threads come in another order, and results would depend on the machine."
+    import torch
+    seen, before = set(), torch.get_num_threads()
+    ask = Lengths.ask
+    monkeypatch.setattr(Lengths, "ask", lambda self, c: seen.add(torch.get_num_threads()) or ask(self, c))
+    torch.set_num_threads(3)
+    try:
+        screen(pool(400), tmp_path / "s")
+        assert seen == {1} and torch.get_num_threads() == 3
+    finally: torch.set_num_threads(before)
 
 
 def test_memory_of_a_rerun_does_not_grow_with_the_table(quick, tmp_path):
