@@ -159,4 +159,5 @@ def _label(column: str, units: Mapping[str, str]) -> str:
     target, _, limit = rest.partition(", ")
     if kind not in CHANCES: target = rest
     unit = units.get(target)
-    return f"chance of {target} {kind} {limit}{unit_after(unit)}" if kind in CHANCES else _in_brackets(target, unit)
+    where = f"between {limit.replace(':', ' and ')}" if kind == "inside" else f"{kind} {limit}"
+    return f"chance of {target} {where}{unit_after(unit)}" if kind in CHANCES else _in_brackets(target, unit)

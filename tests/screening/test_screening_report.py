@@ -47,11 +47,13 @@ def test_intervals_that_nobody_can_give_and_elements_that_nobody_has_seen(tmp_pa
     assert (f"{unseen} of them hold" in said[-2]) == (unseen > 1)
 
 
-@pytest.mark.parametrize("aims", [[("max", "gap")], [("window", "gap=1:2")], [("above", "gap=2")], [("max", "gap"), ("min", "e")]])
+@pytest.mark.parametrize("aims", [[("max", "gap")], [("window", "gap=1:2")], [("above", "gap=2")], [("inside", "gap=1:2")],
+                                  [("max", "gap"), ("min", "e")]])
 def test_the_picture_has_units_and_cuts_no_point_off(aims, tmp_path):
     question, outcome, table = answered(tmp_path, aims, models=(GAP, ENTHALPY))
     ax = plot_screening(question, tmp_path, outcome, table)
-    assert ax.get_xlabel() == ("chance of gap above 2 eV" if aims[0][0] == "above" else "gap (eV)")
+    said = {"above": "chance of gap above 2 eV", "inside": "chance of gap between 1 and 2 eV"}
+    assert ax.get_xlabel() == said.get(aims[0][0], "gap (eV)")
     assert not ax.collections or not ax.collections[-1].get_clip_on()
     assert len(aims) == 1 or ax.get_ylabel() == "e (eV/atom)"
     lines = [line for line in ax.lines if line.get_linestyle() == "--"]
