@@ -240,7 +240,7 @@ def test_committed_rows_are_valid_and_small():
             assert store.predictions_path(row.cell, part).is_file() == bool(promised), row.cell.id
             if promised: store.predictions(row.cell, part)  # which refuses any but those
     size = sum(f.stat().st_size for part in ("runs", "predictions", "validation") for f in (store.folder / part).rglob("*") if f.is_file())
-    assert size < 40e6
+    assert size < 45e6, "a clone carries all of it: keep fewer predictions, or say here why more are worth it"
 
 
 def test_rows_of_pretrained_models_rest_on_the_files_that_are_here():
