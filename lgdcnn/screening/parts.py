@@ -99,36 +99,48 @@ def placed(e: FormulaError, start: int, lines: np.ndarray | None) -> FormulaErro
     "Name rows of the whole table, and lines of its file."
     return e.placed(start, None if lines is None else lambda row: int(lines[row - start]))
 
-@functools.lru_cache(maxsize=1)  # asked for before the folder is made, and by the worker of this process
-def known_hashes(known: tuple[tuple[str, str], ...],  # paths of tables, and their sums
-                 separator: str | None = None,  # between their columns
-                 skip: bool = True,  # what cannot be read; whoever works for somebody who refused is never asked
-                ) -> np.ndarray:  # sorted
-    "Read tables of known compounds; raises `InputError` for one that is not what it was."
+def _read_known(path: str, separator: str | None) -> tuple[list[np.ndarray], int, int, str]:
+    "Read a table of known compounds: hashes, how many rows it has, how many are bad, what is wrong with the first of these."
     from lgdcnn.data.reading import TableReader
     from lgdcnn.data.tables import column, formula_column
-    found = [np.zeros(0, np.uint64)]
+    reader, found, start, bad, first = TableReader(path, separator, []), [], 0, 0, ""
+    for part in reader.parts(50_000):
+        formulas = list(column(part, formula_column(part.columns)[0], "formula column", "--known"))
+        try: found.append(composition_hashes(featurize(formulas)))
+        except FormulaError as e:
+            first, odd = first or str(placed(e, start, reader.lines)), unreadable(formulas)
+            found.append(composition_hashes(featurize([f for i, f in enumerate(formulas) if i not in odd])))
+            bad += len(odd)
+        start += len(part)
+    torn = reader.ragged or []
+    if torn and not first: first = f"line {torn[0][0]} has another number of fields than the header"
+    return found, start + len(torn), bad + len(torn), first
+
+@functools.lru_cache(maxsize=1)  # asked for before the folder is made, and by the worker of this process
+def _known_tables(known: tuple[tuple[str, str], ...], separator: str | None) -> tuple[np.ndarray, list[tuple[str, str]]]:
+    "Return sorted hashes, and of each table with bad rows what is wrong with the first, and how many there are."
+    found, faults = [np.zeros(0, np.uint64)], []
     for path, sha256 in known:
+        named = quoted(Path(path))
         if sum_of(path) != sha256:
-            raise InputError(f"{quoted(Path(path))} has changed since the screening began: name another folder, or bring it "
-                             "back")
-        reader, start, bad = TableReader(path, separator, [] if skip else None), 0, 0
-        for part in reader.parts(50_000):
-            formulas = list(column(part, formula_column(part.columns)[0], "formula column", "--known"))
-            try: found.append(composition_hashes(featurize(formulas)))
-            except FormulaError as e:
-                if not skip:
-                    raise InputError(f"{quoted(Path(path))}: {placed(e, start, reader.lines)}; --on-error skip passes "
-                                     "over such rows") from None
-                odd = unreadable(formulas)
-                found.append(composition_hashes(featurize([f for i, f in enumerate(formulas) if i not in odd])))
-                bad += len(odd)
-            start += len(part)
-        torn = len(reader.ragged or ())
-        if bad + torn:
-            said = f"{quoted(Path(path))}: {bad + torn:,} of {start + torn:,} rows cannot be read, and were passed over"
-            warnings.warn(said, stacklevel=2)
-    return np.sort(np.concatenate(found))
+            raise InputError(f"{named} has changed since the screening began: name another folder, or bring it back")
+        hashes, n, bad, first = _read_known(path, separator)
+        found += hashes
+        if bad: faults.append((f"{named}: {first}; --on-error skip passes over such rows",
+                               f"{named}: {bad:,} of {n:,} rows cannot be read, and were passed over"))
+    return np.sort(np.concatenate(found)), faults
+
+# %% ../../nbs/17_screening/07_parts.ipynb #78e88768
+def known_hashes(known: tuple[tuple[str, str], ...],  # paths of tables, and their sums
+                 separator: str | None = None,  # between their columns
+                 skip: bool | None = None,  # what cannot be read, and say so; False: refuse it; None: it was decided before
+                ) -> np.ndarray:  # sorted
+    "Read tables of known compounds once; raises `InputError` for one that is not what it was."
+    hashes, faults = _known_tables(known, separator)
+    if faults and skip is False: raise InputError(faults[0][0])
+    if skip:
+        for _, said in faults: warnings.warn(said, stacklevel=2)
+    return hashes
 
 # %% ../../nbs/17_screening/07_parts.ipynb #5e1f0a38
 _ELEMENTS = ("pool", "always", "sites", "without")  # lists of atomic numbers, which nobody knows by heart
