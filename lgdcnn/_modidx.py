@@ -2650,8 +2650,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                'lgdcnn/screening/parts.py')},
             'lgdcnn.screening.report': { 'lgdcnn.screening.report._equals': ( '17_screening/report.html#_equals',
                                                                               'lgdcnn/screening/report.py'),
-                                         'lgdcnn.screening.report._in_brackets': ( '17_screening/report.html#_in_brackets',
-                                                                                   'lgdcnn/screening/report.py'),
                                          'lgdcnn.screening.report._label': ( '17_screening/report.html#_label',
                                                                              'lgdcnn/screening/report.py'),
                                          'lgdcnn.screening.report.extent': ( '17_screening/report.html#extent',

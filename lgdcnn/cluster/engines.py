@@ -115,7 +115,9 @@ class _Crew:
         self.guilty.discard(future)
         if not broken: return future.result()
         if n == DEATHS:
-            why = f"a task killed {DEATHS} processes that took it, perhaps for want of memory: fewer workers need less"
+            said = str(future.exception().__cause__ or "").strip().strip("'\"").splitlines()[-1:]  # what is unreadable here
+            why = f"a task killed {DEATHS} processes that took it" + \
+                f"{f' ({said[0]})' if said else ', perhaps for want of memory: fewer workers need less'}"
             return answer_without(self.given_up, task, why)
         self.deaths[id(task)] = n
         raise _Again

@@ -134,13 +134,13 @@ def with_empty(records: list[dict],  # of `comparison`
 # %% ../../nbs/11_comparison/02_table.ipynb #64d3e410
 def _rounding(published: float) -> float:
     "Return half a unit of the last digit of a number as it was published."
-    return 0.5 * 10.0 ** Decimal(repr(published)).as_tuple().exponent
+    return 0.5 * 10.0 ** Decimal(f"{published:.15g}").as_tuple().exponent  # zeros at the end are lost: rather too much
 
 def _below(records: list[dict], key: str, column: str) -> str:
     "Count the records that are below a published number, among those that have one; and which its rounding explains."
     both = [r for r in records if r[column] is not None and r[key] is not None]
     below = [r for r in both if r[key] < r[column]]
-    close = sum(r[column] - r[key] <= _rounding(r[column]) for r in below)
+    close = sum(r[column] - r[key] <= _rounding(r[column]) * (1 + 1e-9) for r in below)
     return f"{len(below)} of {len(both)}" + f" ({close} of them by no more than its rounding)" * bool(close)
 
 def verdict(records: list[dict], model: str = MAIN, protocol: str | None = None,

@@ -67,7 +67,8 @@ _UNITS = frozenset((  # all that stands in a header's brackets must be of these,
 _COMPANY = frozenset(  # alone, and among themselves, these may mean anything
     "A C D S T V g h m s J W f u fu per unit cell atom atoms formula at wt vol".split())
 _CHANGED = re.compile(  # names of what is not in the unit of its brackets
-    r"(?<![a-z])(log|ln|lg|exp|sqrt|square|squared|inverse|normali[sz]ed|scaled|reduced)(10|2|e)?(?![a-z])|1\s*/", re.I)
+    r"(?<![a-z])(log|ln|lg|exp|sqrt|square|squared|inv|inverse|reciprocal|"
+    r"normali[sz]ed|scaled|reduced)(10|2|e)?(?![a-z])|1\s*/", re.I)
 _BRACKETS = re.compile(  # what stands before, and in, the last ones
     r"(.+?)[\s_]*(?:\(((?:[^()]|\([^()]*\))+)\)|\[([^\[\]]+)\])")
 
@@ -88,7 +89,8 @@ def unit_in(header: str) -> str:  # "" if none is said
         if _is_unit(inside): return "" if _CHANGED.search(rest) else inside
     if not (found := _OPEN.fullmatch(header.strip())): return ""
     inside = found[2].replace("_per_", "/")
-    return inside if "_" not in inside and _is_unit(inside) and not _CHANGED.search(found[1]) else ""
+    if _CHANGED.search(found[1]) or re.search(r"(?:^|[\s,_])(?:per|1)$", found[1]): return ""  # states per eV, 1 / eV
+    return inside if "_" not in inside and _is_unit(inside) else ""
 
 # %% ../../nbs/02_data/01_registry.ipynb #246520da
 def _rows(name: str) -> list[dict]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..composition import featurize
 from ..data.registry import unit_after
-from ..plots.style import COLUMN, axes_for, look
+from ..plots.style import COLUMN, axes_for, look, with_unit
 from .aims import CHANCES, best, equally_good, joined, pareto_front
 from .filters import composition_hashes
 from .models import Answers
@@ -67,9 +67,6 @@ def in_words(question: ScreenQuestion, outcome: ScreenOutcome) -> str:
     return "\n".join(lines)
 
 # %% ../../nbs/17_screening/09_report.ipynb #71c4e0a2
-def _in_brackets(name: str, unit: str | None) -> str:
-    return f"{name} ({unit_after(unit).lstrip()})" if unit_after(unit) else name
-
 def _equals(question: ScreenQuestion, folder: Path, outcome: ScreenOutcome, table: "pd.DataFrame") -> list[str]:
     "Say how many were as good as the last that was taken, in each pass; of several aims there is no last one."
     if len(question.aims) != 1: return []
@@ -89,7 +86,7 @@ def notes(question: ScreenQuestion, folder: str | Path, outcome: ScreenOutcome,
          ) -> list[str]:  # lines
     "Say what a reader of the short list should know: units, equals that are not listed, what no model has seen."
     units = Answers(question.models).units
-    known = ", ".join(_in_brackets(target, unit) for target, unit in units.items() if unit_after(unit))
+    known = ", ".join(with_unit(target, unit) for target, unit in units.items() if unit_after(unit))
     said = [f"values: {known}"] * bool(known)
     aim, *others = question.aims
     if others: said.append(f"a front of {len(table):,}, in the order of --{aim.kind} {aim.target}")
@@ -160,4 +157,4 @@ def _label(column: str, units: Mapping[str, str]) -> str:
     if kind not in CHANCES: target = rest
     unit = units.get(target)
     where = f"between {limit.replace(':', ' and ')}" if kind == "inside" else f"{kind} {limit}"
-    return f"chance of {target} {where}{unit_after(unit)}" if kind in CHANCES else _in_brackets(target, unit)
+    return f"chance of {target} {where}{unit_after(unit)}" if kind in CHANCES else with_unit(target, unit or "")

@@ -29,6 +29,14 @@ def poisoned(task):
 def wrong(task): raise InputError(f"{task} cannot be done")
 
 
+class Unreadable(Exception):
+    "Can be sent back, and not be read there."
+    def __init__(self, a, b): super().__init__(a)
+
+
+def unreadable(task): raise Unreadable(1, 2)
+
+
 def late(task): raise TimeoutError(task)
 
 

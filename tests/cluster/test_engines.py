@@ -8,7 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from small_tasks import deadly, poisoned, slowly, wrong
+from small_tasks import deadly, poisoned, slowly, unreadable, wrong
 
 from lgdcnn.cluster import engines, slurm
 from lgdcnn.cluster.engines import by_dask, dask_client, side_by_side
@@ -57,6 +57,11 @@ def test_tasks_are_asked_for_as_they_are_needed_and_errors_come_through():
     assert len(asked) <= 6
     answers.close()
     with pytest.raises(InputError, match="7 cannot be done"): list(side_by_side(wrong, [7], 1))
+
+
+def test_an_error_that_cannot_be_read_here_is_named():
+    with pytest.raises(InputError, match=r"killed 3 processes that took it \(TypeError: .*missing 1 required .* 'b'\); what"):
+        list(side_by_side(unreadable, [1, 2, 3], 2))
 
 
 class Answer:
